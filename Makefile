@@ -1,0 +1,22 @@
+# make          builds the program as one static file, ./sandlock
+# make install  puts it into $(DESTDIR)$(PREFIX)/bin
+# make test     installs what the tests need and runs them all
+# make bench    measures, bare and sandboxed side by side
+GO ?= go
+PREFIX ?= /usr/local
+
+.PHONY: build install test bench clean
+build:
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w" -o sandlock ./cmd/sandlock
+
+install: build
+	install -D -m 0755 sandlock $(DESTDIR)$(PREFIX)/bin/sandlock
+
+test:
+	bash scripts/test.sh
+
+bench:
+	$(GO) run ./bench
+
+clean:
+	rm -f sandlock

@@ -1,0 +1,64 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/sandlock/sandlock/sandbox"
+	"github.com/spf13/cobra"
+)
+
+const exitFailure = 125 // the sandbox could not be made, as with env(1)
+
+func netCommand(exit *int) *cobra.Command {
+	c := &cobra.Command{
+		Use:                   "net [flags] [--] COMMAND...",
+		Short:                 "Run a command that reaches only the allowed endpoints",
+		Example:               "  sandlock net --allow example.com:443 -- curl https://example.com",
+		DisableFlagsInUseLine: true,
+	}
+	f := c.Flags()
+	f.SetInterspersed(false)
+	flags := newPolicyFlags(f)
+	chains := f.Bool("chains", false, "print the handler chains of this policy and exit")
+	c.RunE = func(_ *cobra.Command, args []string) error {
+		if len(args) == 0 && !*chains {
+			return errors.New("no command; write it behind the flags, as in: sandlock net --allow example.com:443 -- curl https://example.com")
+		}
+		compiled, err := flags.compile(args)
+		if err != nil {
+			return err
+		}
+		if !compiled.Policy.Quiet {
+			for _, line := range compiled.Warnings() {
+				fmt.Fprintln(os.Stderr, "sandlock: warning: "+line)
+			}
+		}
+		if *chains {
+			text, err := sandbox.Chains(compiled)
+			if err != nil {
+				*exit = exitFailure
+				return err
+			}
+			_, err = fmt.Print(text)
+			return err
+		}
+		*exit, err = sandbox.Run(context.Background(), compiled, sandbox.Options{OwnProcess: true, Foreground: true})
+		var launch *sandbox.LaunchError
+		switch {
+		case err == nil:
+		case errors.As(err, &launch):
+			*exit = launch.Code
+		case *exit == 0:
+			*exit = exitFailure
+		}
+		if err != nil && *exit == exitFailure {
+			// Nothing was started: say what this host lacks, if that is why.
+			err = sandbox.Diagnose(err)
+		}
+		return err
+	}
+	return c
+}

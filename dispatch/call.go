@@ -1,0 +1,124 @@
+package dispatch
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+
+	"github.com/sandlock/sandlock/internal/sys"
+	"golang.org/x/sys/unix"
+)
+
+// ErrGone reports that the caller no longer waits: nothing that was read in its
+// name may be used.
+var ErrGone = errors.New("the caller is gone")
+
+// Call is one system call that waits for an answer, with checked access to the
+// caller's memory and descriptors. It may be used until the answer was given.
+type Call struct {
+	n    sys.Notification
+	loop *Loop
+}
+
+// Nr returns the number of the system call.
+func (c *Call) Nr() int { return int(c.n.Data.Nr) }
+
+// Name returns the name of the system call as in syscalls(2).
+func (c *Call) Name() string { return sys.SyscallName(c.Nr()) }
+
+// Arg returns register i (0 to 5) as the caller set it.
+func (c *Call) Arg(i int) uint64 { return c.n.Data.Args[i] }
+
+// Int returns register i as a C int.
+func (c *Call) Int(i int) int { return int(int32(uint32(c.n.Data.Args[i]))) }
+
+// PID returns the number of the calling thread.
+func (c *Call) PID() int { return int(c.n.PID) }
+
+// Valid returns ErrGone when the caller no longer waits.
+func (c *Call) Valid() error {
+	if sys.IDValid(c.loop.listener, c.n.ID) {
+		return nil
+	}
+	return ErrGone
+}
+
+// Read fills buf from the caller's memory at addr, or fails with EFAULT, or with
+// ErrGone when the caller went away.
+func (c *Call) Read(addr uint64, buf []byte) error {
+	n, err := sys.ReadMemory(c.PID(), addr, buf)
+	if verr := c.Valid(); verr != nil {
+		return verr
+	}
+	if err != nil || n != len(buf) {
+		return unix.EFAULT
+	}
+	return nil
+}
+
+// ReadString reads a string that ends in NUL, of at most max bytes with the NUL.
+// It fails with ENAMETOOLONG when there is no NUL in them.
+func (c *Call) ReadString(addr uint64, max int) ([]byte, error) {
+	const page = 4096
+	var out []byte
+	for len(out) < max {
+		n := int(page - addr%page)
+		n = min(n, max-len(out))
+		buf := make([]byte, n)
+		if err := c.Read(addr, buf); err != nil {
+			return nil, err
+		}
+		if i := bytes.IndexByte(buf, 0); i >= 0 {
+			return append(out, buf[:i]...), nil
+		}
+		out = append(out, buf...)
+		addr += uint64(n)
+	}
+	return nil, unix.ENAMETOOLONG
+}
+
+// Write copies buf to the caller's memory at addr, or fails with EFAULT.
+func (c *Call) Write(addr uint64, buf []byte) error {
+	if err := c.Valid(); err != nil {
+		return err
+	}
+	n, err := sys.WriteMemory(c.PID(), addr, buf)
+	if err != nil || n != len(buf) {
+		return unix.EFAULT
+	}
+	return nil
+}
+
+// FD returns a copy of the caller's descriptor fd, close-on-exec and owned by
+// the caller of this method. It fails with EBADF when there is none, and with
+// EPERM when the kernel refuses pidfd_getfd(2).
+func (c *Call) FD(fd int) (int, error) {
+	n, err := c.loop.index.getfd(c.PID(), fd)
+	if err != nil {
+		return -1, err
+	}
+	if err := c.Valid(); err != nil {
+		unix.Close(n)
+		return -1, err
+	}
+	return n, nil
+}
+
+// AddFD installs a copy of fd in the caller at the number at (any if negative)
+// without answering the call. fd stays owned by the caller of this method.
+func (c *Call) AddFD(fd, at int, cloexec bool) (int, error) {
+	return sys.AddFD(c.loop.listener, c.n.ID, fd, at, cloexec)
+}
+
+// String names the call for messages.
+func (c *Call) String() string { return fmt.Sprintf("%s by %d", c.Name(), c.PID()) }
+
+// Fail turns an error of the methods above into the answer: the errno in it, or
+// EPERM where there is none, so that a fault denies.
+func Fail(err error) Action {
+	var e unix.Errno
+	if errors.As(err, &e) && e != 0 {
+		return Errno(e)
+	}
+	return Errno(unix.EPERM)
+}

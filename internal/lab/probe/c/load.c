@@ -1,0 +1,129 @@
+/* Many connections, many threads, interrupted calls. */
+#include "probe.h"
+
+/* holds N connections to ADDRESS PORT, all echoing at once: ADDRESS PORT N */
+static int hold(int c, char **v)
+{
+	struct address a = parse(v[0], v[1]);
+	int n = atoi(v[2]), *fds = calloc(n, sizeof *fds);
+	char b;
+	for (int i = 0; i < n; i++) {
+		fds[i] = socket(a.ss.ss_family, SOCK_STREAM, 0);
+		if (fds[i] < 0)
+			return failed("socket");
+		if (connect(fds[i], (void *)&a.ss, a.len))
+			return failed("connect");
+	}
+	for (int i = 0; i < n; i++)
+		if (write(fds[i], "x", 1) != 1 || read(fds[i], &b, 1) != 1)
+			return failed("echo");
+	return done("held");
+}
+
+static struct address target, closed;
+static int wrong;
+static void *one(void *p)
+{
+	int deny = (long)p & 1, fd = socket(target.ss.ss_family, SOCK_STREAM, 0);
+	int r = connect(fd, deny ? (void *)&closed.ss : (void *)&target.ss, target.len);
+	if (deny ? !(r < 0 && errno == ECONNREFUSED) : r)
+		__atomic_add_fetch(&wrong, 1, __ATOMIC_SEQ_CST);
+	close(fd);
+	return 0;
+}
+
+/* ALLOWED PORT DENIED PORT N: every second thread gets each */
+static int threads(int c, char **v)
+{
+	int n = atoi(v[4]);
+	pthread_t *t = calloc(n, sizeof *t);
+	target = parse(v[0], v[1]);
+	closed = parse(v[2], v[3]);
+	for (long i = 0; i < n; i++)
+		if (pthread_create(&t[i], 0, one, (void *)i))
+			return failed("pthread_create");
+	for (int i = 0; i < n; i++)
+		pthread_join(t[i], 0);
+	printf("%s %d wrong\n", wrong ? "fail" : "ok", wrong);
+	return wrong != 0;
+}
+
+static void ring(int s) {}
+
+/* fills the backlog of ADDRESS PORT so that connects wait */
+static int fill(struct address *a, int n)
+{
+	for (int i = 0; i < n; i++) {
+		int fd = socket(a->ss.ss_family, SOCK_STREAM | SOCK_NONBLOCK, 0);
+		connect(fd, (void *)&a->ss, a->len);
+	}
+	return 0;
+}
+
+/* a blocking connect to a full backlog, ended by alarm(1): prints milliseconds */
+static int alarm_connect(int c, char **v)
+{
+	struct address a = parse(v[0], v[1]);
+	struct sigaction s = {.sa_handler = ring};
+	struct timespec x, y;
+	int fd = socket(a.ss.ss_family, SOCK_STREAM, 0);
+	fill(&a, 4);
+	sigaction(SIGALRM, &s, 0);
+	clock_gettime(CLOCK_MONOTONIC, &x);
+	alarm(1);
+	int r = connect(fd, (void *)&a.ss, a.len), e = errno;
+	clock_gettime(CLOCK_MONOTONIC, &y);
+	long ms = (y.tv_sec - x.tv_sec) * 1000 + (y.tv_nsec - x.tv_nsec) / 1000000;
+	errno = e;
+	if (r == 0)
+		return done("connected");
+	printf("ms %ld\n", ms);
+	return failed("connect");
+}
+
+/* a child waits in a blocking connect to ADDRESS PORT; then 100 connects to the
+   second ADDRESS PORT: prints the longest in milliseconds */
+static int stalled(int c, char **v)
+{
+	struct address slow = parse(v[0], v[1]), a = parse(v[2], v[3]);
+	struct timespec x, y;
+	long worst = 0;
+	fill(&slow, 4);
+	pid_t pid = fork();
+	if (!pid) {
+		int fd = socket(slow.ss.ss_family, SOCK_STREAM, 0);
+		_exit(connect(fd, (void *)&slow.ss, slow.len) != 0);
+	}
+	for (int i = 0; i < 100; i++) {
+		int fd = socket(a.ss.ss_family, SOCK_STREAM, 0);
+		clock_gettime(CLOCK_MONOTONIC, &x);
+		if (connect(fd, (void *)&a.ss, a.len))
+			return failed("connect");
+		clock_gettime(CLOCK_MONOTONIC, &y);
+		long ms = (y.tv_sec - x.tv_sec) * 1000 + (y.tv_nsec - x.tv_nsec) / 1000000;
+		worst = ms > worst ? ms : worst;
+		close(fd);
+	}
+	int waiting = waitpid(pid, 0, WNOHANG) == 0;
+	kill(pid, SIGKILL);
+	printf("ok waiting=%d worst=%ld\n", waiting, worst);
+	return 0;
+}
+
+/* waits for its parent to change, then tries ADDRESS PORT NONCE */
+static int orphan(int c, char **v)
+{
+	pid_t parent = getppid();
+	signal(SIGHUP, SIG_IGN);
+	int fd = socket(AF_INET, SOCK_STREAM, 0);
+	struct address a = parse(v[0], v[1]);
+	printf("ready\n");
+	while (getppid() == parent)
+		usleep(1000);
+	if (connect(fd, (void *)&a.ss, a.len))
+		return failed("connect");
+	return send_all(fd, v[2]);
+}
+
+const struct probe load_probes[] = {{"hold", hold}, {"threads", threads}, {"alarm", alarm_connect}, {"stalled", stalled},
+	{"orphan", orphan}, {0}};

@@ -1,0 +1,102 @@
+/* A second thread rewrites the address while the call is under way.
+   Arguments: SECONDS ALLOWED PORT EVIL PORT NONCE. */
+#include "probe.h"
+
+static struct address shared, good, bad;
+static volatile int stop;
+
+static void *flip(void *p)
+{
+	while (!stop) {
+		memcpy(&shared.ss, &bad.ss, bad.len);
+		memcpy(&shared.ss, &good.ss, good.len);
+	}
+	return 0;
+}
+
+static int run(char **v, int type, int (*call)(int fd, char *text))
+{
+	struct timespec now, start;
+	pthread_t t;
+	long calls = 0, passed = 0;
+	good = shared = parse(v[1], v[2]);
+	bad = parse(v[3], v[4]);
+	pthread_create(&t, 0, flip, 0);
+	clock_gettime(CLOCK_MONOTONIC, &start);
+	do {
+		int fd = socket(good.ss.ss_family, type, 0);
+		if (fd < 0)
+			return failed("socket");
+		calls++;
+		passed += call(fd, v[5]) >= 0;
+		close(fd);
+		clock_gettime(CLOCK_MONOTONIC, &now);
+	} while (now.tv_sec - start.tv_sec < atoi(v[0]));
+	stop = 1;
+	pthread_join(t, 0);
+	printf("ok %ld calls %ld passed\n", calls, passed);
+	return 0;
+}
+
+static int c_connect(int fd, char *text)
+{
+	struct linger l = {1, 0};
+	if (connect(fd, (void *)&shared.ss, good.len))
+		return -1;
+	setsockopt(fd, SOL_SOCKET, SO_LINGER, &l, sizeof l);
+	return send(fd, text, strlen(text), MSG_NOSIGNAL);
+}
+static int c_sendto(int fd, char *text) { return sendto(fd, text, strlen(text), 0, (void *)&shared.ss, good.len); }
+static int c_sendmsg(int fd, char *text)
+{
+	struct iovec io = {text, strlen(text)};
+	struct msghdr m = {&shared.ss, good.len, &io, 1};
+	return sendmsg(fd, &m, 0);
+}
+static int c_sendmmsg(int fd, char *text)
+{
+	struct iovec io = {text, strlen(text)};
+	struct mmsghdr m = {{&shared.ss, good.len, &io, 1}};
+	return sendmmsg(fd, &m, 1, 0);
+}
+
+static int r_connect(int c, char **v) { return run(v, SOCK_STREAM, c_connect); }
+static int r_sendto(int c, char **v) { return run(v, SOCK_DGRAM, c_sendto); }
+static int r_sendmsg(int c, char **v) { return run(v, SOCK_DGRAM, c_sendmsg); }
+static int r_sendmmsg(int c, char **v) { return run(v, SOCK_DGRAM, c_sendmmsg); }
+
+/* another thread puts a second socket on the descriptor's number */
+static int numbers[2];
+static void *swap(void *p)
+{
+	while (!stop)
+		dup2(numbers[1], numbers[0]);
+	return 0;
+}
+static int dup_race(int c, char **v)
+{
+	struct timespec now, start;
+	pthread_t t;
+	good = parse(v[1], v[2]);
+	numbers[0] = 100;
+	numbers[1] = socket(good.ss.ss_family, SOCK_STREAM, 0);
+	dup2(numbers[1], numbers[0]);
+	pthread_create(&t, 0, swap, 0);
+	clock_gettime(CLOCK_MONOTONIC, &start);
+	long calls = 0;
+	do {
+		int fd = socket(good.ss.ss_family, SOCK_STREAM, 0);
+		dup2(fd, numbers[0]);
+		close(fd);
+		connect(numbers[0], (void *)&good.ss, good.len);
+		calls++;
+		clock_gettime(CLOCK_MONOTONIC, &now);
+	} while (now.tv_sec - start.tv_sec < atoi(v[0]));
+	stop = 1;
+	pthread_join(t, 0);
+	printf("ok %ld calls\n", calls);
+	return 0;
+}
+
+const struct probe race_probes[] = {{"race-connect", r_connect}, {"race-sendto", r_sendto}, {"race-sendmsg", r_sendmsg},
+	{"race-sendmmsg", r_sendmmsg}, {"race-dup", dup_race}, {0}};

@@ -1,0 +1,172 @@
+package lab
+
+import (
+	"archive/tar"
+	"archive/zip"
+	"bytes"
+	"compress/gzip"
+	"crypto/sha1"
+	"crypto/tls"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"net/http/cgi"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+)
+
+// startWeb serves TLS on 443 and plain HTTP on 80 of the public addresses and
+// records every accept, SNI and request.
+func startWeb() error {
+	cert, err := issue()
+	if err != nil {
+		return err
+	}
+	if err := trust(); err != nil {
+		return err
+	}
+	if err := repository(); err != nil {
+		return err
+	}
+	for _, a := range []netip.Addr{Allowed4, Allowed6, Evil4, Evil6, Shared4, Shared6, Metadata, Private4, Private6, InHosts} {
+		for _, port := range []uint16{80, 443} {
+			at := netip.AddrPortFrom(a, port).String()
+			l, err := net.Listen("tcp", at)
+			if err != nil {
+				return err
+			}
+			sink := "tcp " + at
+			l = watched{l, sink}
+			if port == 443 {
+				conf := &tls.Config{Certificates: []tls.Certificate{cert}, NextProtos: []string{"h2", "http/1.1"}}
+				conf.GetConfigForClient = func(h *tls.ClientHelloInfo) (*tls.Config, error) {
+					record.add("tls "+at, "hello", h.ServerName)
+					return nil, nil
+				}
+				l = tls.NewListener(l, conf)
+			}
+			s := &http.Server{Handler: site("http " + at), ErrorLog: log.New(io.Discard, "", 0)}
+			go s.Serve(l)
+		}
+	}
+	return nil
+}
+
+// watched records the first bytes of a listener's connections. A bare accept is
+// not recorded: to look at a ClientHello, the supervisor itself dials first.
+type watched struct {
+	net.Listener
+	sink string
+}
+
+func (w watched) Accept() (net.Conn, error) {
+	c, err := w.Listener.Accept()
+	if err == nil {
+		return &watchedConn{Conn: c, sink: w.sink}, nil
+	}
+	return nil, err
+}
+
+// watchedConn records the first bytes of a connection.
+type watchedConn struct {
+	net.Conn
+	sink string
+	seen bool
+}
+
+func (c *watchedConn) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	if n > 0 && !c.seen {
+		c.seen = true
+		record.add(c.sink, "data", c.Conn.RemoteAddr().String())
+	}
+	return n, err
+}
+
+func site(sink string) http.Handler {
+	mux := http.NewServeMux()
+	backend := &cgi.Handler{Path: gitBackend(), Root: "/git", Env: []string{"GIT_PROJECT_ROOT=" + filepath.Join(Dir(), "git"),
+		"GIT_HTTP_EXPORT_ALL=1", "GIT_CONFIG_COUNT=1", "GIT_CONFIG_KEY_0=safe.directory", "GIT_CONFIG_VALUE_0=*"}}
+	mux.HandleFunc("/git/{nonce}/{rest...}", func(w http.ResponseWriter, r *http.Request) {
+		r.URL.Path = "/git/" + r.PathValue("rest")
+		backend.ServeHTTP(w, r)
+	})
+	mux.HandleFunc("/simple/labpkg/", func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "text/html")
+		io.WriteString(w, `<!DOCTYPE html><html><body><a href="/files/labpkg-1.0-py3-none-any.whl">labpkg-1.0-py3-none-any.whl</a></body></html>`)
+	})
+	mux.HandleFunc("/files/labpkg-1.0-py3-none-any.whl", func(w http.ResponseWriter, r *http.Request) { w.Write(wheel()) })
+	mux.HandleFunc("/npm/labpkg", func(w http.ResponseWriter, r *http.Request) {
+		sum := sha1.Sum(npmPackage())
+		json.NewEncoder(w).Encode(map[string]any{"name": "labpkg", "dist-tags": map[string]string{"latest": "1.0.0"},
+			"versions": map[string]any{"1.0.0": map[string]any{"name": "labpkg", "version": "1.0.0",
+				"dist": map[string]string{"tarball": "https://" + r.Host + "/npm/labpkg-1.0.0.tgz", "shasum": fmt.Sprintf("%x", sum)}}}})
+	})
+	mux.HandleFunc("/npm/labpkg-1.0.0.tgz", func(w http.ResponseWriter, r *http.Request) { w.Write(npmPackage()) })
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprintf(w, "lab %s %s\n", r.Host, r.URL.Path)
+	})
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(http.MaxBytesReader(w, r.Body, 1<<20))
+		record.add(sink, "request", fmt.Sprintf("%s %s%s %s", r.Method, r.Host, r.URL, body))
+		r.Body = io.NopCloser(bytes.NewReader(body))
+		mux.ServeHTTP(w, r)
+	})
+}
+
+func gitBackend() string {
+	out, _ := exec.Command("git", "--exec-path").Output()
+	return filepath.Join(strings.TrimSpace(string(out)), "git-http-backend")
+}
+
+// repository makes the repository that is served as /git/repo.git.
+func repository() error {
+	work, bare := filepath.Join(Dir(), "git", "work"), filepath.Join(Dir(), "git", "repo.git")
+	if err := os.MkdirAll(work, 0o755); err != nil {
+		return err
+	}
+	if err := os.WriteFile(filepath.Join(work, "file"), []byte("content\n"), 0o644); err != nil {
+		return err
+	}
+	for _, args := range [][]string{{"init", "-q", work}, {"-C", work, "add", "."},
+		{"-C", work, "-c", "user.name=lab", "-c", "user.email=lab@lab.test", "commit", "-qm", "first"}, {"clone", "-q", "--bare", work, bare}} {
+		c := exec.Command("git", args...)
+		c.Env = append(os.Environ(), "HOME="+Dir(), "GIT_CONFIG_GLOBAL=/dev/null")
+		if out, err := c.CombinedOutput(); err != nil {
+			return fmt.Errorf("git %s: %w: %s", args, err, out)
+		}
+	}
+	return nil
+}
+
+func wheel() []byte {
+	var b bytes.Buffer
+	z := zip.NewWriter(&b)
+	for _, f := range [][2]string{{"labpkg.py", "ok = True\n"},
+		{"labpkg-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: labpkg\nVersion: 1.0\n"},
+		{"labpkg-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nGenerator: lab\nRoot-Is-Purelib: true\nTag: py3-none-any\n"},
+		{"labpkg-1.0.dist-info/RECORD", "labpkg.py,,\nlabpkg-1.0.dist-info/METADATA,,\nlabpkg-1.0.dist-info/WHEEL,,\nlabpkg-1.0.dist-info/RECORD,,\n"}} {
+		w, _ := z.Create(f[0])
+		io.WriteString(w, f[1])
+	}
+	z.Close()
+	return b.Bytes()
+}
+
+func npmPackage() []byte {
+	const text = `{"name":"labpkg","version":"1.0.0"}`
+	var b bytes.Buffer
+	g := gzip.NewWriter(&b)
+	w := tar.NewWriter(g)
+	w.WriteHeader(&tar.Header{Name: "package/package.json", Mode: 0o644, Size: int64(len(text))})
+	io.WriteString(w, text)
+	w.Close()
+	g.Close()
+	return b.Bytes()
+}

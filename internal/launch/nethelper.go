@@ -1,0 +1,255 @@
+package launch
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"strings"
+	"sync"
+	"unsafe"
+
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
+)
+
+// NetHelper is a process in an empty network namespace that makes sockets there.
+// It shares the supervisor's memory and descriptor table, so that they are at
+// once the supervisor's, and has all signals blocked: the terminal's keys are not
+// for it.
+type NetHelper struct {
+	mu       sync.Mutex
+	pid      int
+	pidfd    int
+	ask, get [2]int // pipes to and from the helper
+	shared   *helperShared
+	page     []byte
+}
+
+// helperShared is what the supervisor and the helper both write. It lies in a
+// mapping of its own: it must live as long as the helper, whatever the collector
+// thinks.
+type helperShared struct {
+	steps  [5]step
+	failed failure
+	pidfd  int32
+	result int64 // descriptor or -errno
+}
+
+// exitSignal 0 keeps the helper out of a wait4(-1): only __WALL sees it.
+const exitSignal = 0
+
+// UserNamespaces returns nil when an ordinary user may make a user namespace
+// and act in it, else why not.
+func UserNamespaces() error {
+	// Ubuntu 23.10 and later let it be made but give no capability in it.
+	text, err := os.ReadFile("/proc/sys/kernel/apparmor_restrict_unprivileged_userns")
+	if err == nil && strings.TrimSpace(string(text)) == "1" && os.Geteuid() != 0 {
+		return errors.New("kernel.apparmor_restrict_unprivileged_userns is 1")
+	}
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	exit := &step{nr: unix.SYS_EXIT_GROUP}
+	mask := blockSignals()
+	pid, errno := clone(unix.CLONE_VM|unix.CLONE_VFORK|unix.CLONE_NEWUSER|exitSignal, 0, exit, new(failure))
+	setSignals(mask)
+	runtime.KeepAlive(exit)
+	if errno != 0 {
+		return fmt.Errorf("clone(CLONE_NEWUSER): %w", errno)
+	}
+	reap(pid)
+	return nil
+}
+
+// reap waits for a child that has ended or is about to.
+func reap(pid int) {
+	for {
+		if _, err := unix.Wait4(pid, nil, unix.WALL, nil); err != unix.EINTR {
+			return
+		}
+	}
+}
+
+// NewNetHelper starts the helper from thread t, whose end it does not survive.
+// It blocks while the kernel makes the namespace.
+func NewNetHelper(t *Thread) (*NetHelper, error) {
+	h := &NetHelper{pidfd: -1, ask: [2]int{-1, -1}, get: [2]int{-1, -1}}
+	err := h.start(t)
+	if err == nil {
+		err = h.setup()
+	}
+	if err != nil {
+		h.Close()
+		return nil, err
+	}
+	return h, nil
+}
+
+func (h *NetHelper) start(t *Thread) (err error) {
+	if err = unix.Pipe2(h.ask[:], unix.O_CLOEXEC); err != nil {
+		return err
+	}
+	if err = unix.Pipe2(h.get[:], unix.O_CLOEXEC); err != nil {
+		return err
+	}
+	if h.page, err = unix.Mmap(-1, 0, os.Getpagesize(), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS); err != nil {
+		return err
+	}
+	h.shared = (*helperShared)(unsafe.Pointer(&h.page[0]))
+	s := h.shared
+	s.steps = [5]step{
+		{nr: unix.SYS_PRCTL, args: [6]uintptr{unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL)}, next: stepSize},
+		{nr: unix.SYS_GETPPID, mode: exact, arg: uintptr(unix.Getpid()), next: stepSize},
+		// The request goes straight into the arguments of the next step.
+		{nr: unix.SYS_READ, mode: exact, arg: requestSize, next: stepSize,
+			args: [6]uintptr{uintptr(h.ask[0]), uintptr(unsafe.Pointer(&s.steps[3].args[0])), requestSize}},
+		{nr: unix.SYS_SOCKET, mode: ignore, out: uintptr(unsafe.Pointer(&s.result)), next: stepSize},
+		{nr: unix.SYS_WRITE, next: ^(2*stepSize - 1), // back to the read
+
+			args: [6]uintptr{uintptr(h.get[1]), uintptr(unsafe.Pointer(&s.result)), 8}},
+	}
+	return t.Do(func() error {
+		flags := unix.CLONE_VM | unix.CLONE_FILES | unix.CLONE_PIDFD | unix.CLONE_NEWUSER | unix.CLONE_NEWNET | uintptr(exitSignal)
+		mask := blockSignals()
+		defer setSignals(mask)
+		pid, errno := clone(flags, uintptr(unsafe.Pointer(&s.pidfd)), &s.steps[0], &s.failed)
+		if errno != 0 && os.Geteuid() == 0 {
+			pid, errno = clone(flags&^unix.CLONE_NEWUSER, uintptr(unsafe.Pointer(&s.pidfd)), &s.steps[0], &s.failed)
+		}
+		if errno != 0 {
+			return fmt.Errorf("clone into a new network namespace: %w", errno)
+		}
+		h.pid, h.pidfd = pid, int(s.pidfd)
+		return nil
+	})
+}
+
+const requestSize = 3 * unsafe.Sizeof(uintptr(0)) // domain, type, protocol
+
+// errHelperGone reports a helper that somebody killed.
+var errHelperGone = errors.New("the network namespace's helper has ended")
+
+// Socket makes a socket in the empty namespace; the caller owns it. typ may hold
+// SOCK_NONBLOCK; SOCK_CLOEXEC is added. It blocks for the helper's answer.
+func (h *NetHelper) Socket(domain, typ, proto int) (int, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.pid == 0 {
+		return -1, os.ErrClosed
+	}
+	req := [3]uintptr{uintptr(domain), uintptr(typ | unix.SOCK_CLOEXEC), uintptr(proto)}
+	if _, err := unix.Write(h.ask[1], unsafe.Slice((*byte)(unsafe.Pointer(&req)), requestSize)); err != nil {
+		return -1, err
+	}
+	// Both ends are in our own table, so the helper's end is no end of file.
+	poll := []unix.PollFd{{Fd: int32(h.get[0]), Events: unix.POLLIN}, {Fd: int32(h.pidfd), Events: unix.POLLIN}}
+	for {
+		_, err := unix.Poll(poll, -1)
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil {
+			return -1, err
+		}
+		break
+	}
+	if poll[0].Revents == 0 {
+		return -1, errHelperGone
+	}
+	var res int64
+	for {
+		n, err := unix.Read(h.get[0], unsafe.Slice((*byte)(unsafe.Pointer(&res)), unsafe.Sizeof(res)))
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil || n != int(unsafe.Sizeof(res)) {
+			return -1, unix.EIO
+		}
+		break
+	}
+	if res < 0 {
+		return -1, unix.Errno(-res)
+	}
+	return int(res), nil
+}
+
+// Close ends the helper, and the namespace with its last socket.
+func (h *NetHelper) Close() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.pid != 0 {
+		unix.Kill(h.pid, unix.SIGKILL) // our unreaped child: the number is its own
+		reap(h.pid)
+		h.pid = 0
+	}
+	for _, fd := range []*int{&h.ask[0], &h.ask[1], &h.get[0], &h.get[1], &h.pidfd} {
+		if *fd >= 0 {
+			unix.Close(*fd)
+			*fd = -1
+		}
+	}
+	if h.page != nil {
+		h.shared = nil
+		unix.Munmap(h.page)
+		h.page = nil
+	}
+}
+
+const loopbackIndex = 1 // LOOPBACK_IFINDEX of net/loopback.h
+
+// setup brings lo up and makes every address local. The supervisor owns the
+// namespace's user namespace and so has every capability over it
+// (user_namespaces(7)).
+func (h *NetHelper) setup() error {
+	s, err := h.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_ROUTE)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(s)
+	up := nl.NewNetlinkRequest(unix.RTM_NEWLINK, unix.NLM_F_ACK)
+	info := nl.NewIfInfomsg(unix.AF_UNSPEC)
+	info.Index, info.Flags, info.Change = loopbackIndex, unix.IFF_UP, unix.IFF_UP
+	up.AddData(info)
+	if err := request(s, up); err != nil {
+		return fmt.Errorf("bring up lo: %w", err)
+	}
+	for _, family := range []uint8{unix.AF_INET, unix.AF_INET6} {
+		r := nl.NewNetlinkRequest(unix.RTM_NEWROUTE, unix.NLM_F_ACK|unix.NLM_F_CREATE)
+		m := nl.NewRtMsg()
+		m.Family, m.Table, m.Type, m.Scope = family, unix.RT_TABLE_LOCAL, unix.RTN_LOCAL, unix.RT_SCOPE_HOST
+		r.AddData(m)
+		oif := make([]byte, 4)
+		binary.NativeEndian.PutUint32(oif, loopbackIndex)
+		r.AddData(nl.NewRtAttr(unix.RTA_OIF, oif))
+		if err := request(s, r); err != nil && family == unix.AF_INET {
+			return fmt.Errorf("make every address local: %w", err)
+		}
+	}
+	return nil
+}
+
+func request(s int, r *nl.NetlinkRequest) error {
+	if err := unix.Sendto(s, r.Serialize(), 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
+		return err
+	}
+	buf := make([]byte, 4096)
+	n, _, err := unix.Recvfrom(s, buf, 0)
+	if err != nil {
+		return err
+	}
+	if n < unix.NLMSG_HDRLEN+4 {
+		return unix.EBADMSG
+	}
+	if e := -int32(binary.NativeEndian.Uint32(buf[unix.NLMSG_HDRLEN:])); e != 0 {
+		return unix.Errno(e)
+	}
+	return nil
+}
+
+// PID returns the helper's process number, 0 after Close.
+func (h *NetHelper) PID() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.pid
+}

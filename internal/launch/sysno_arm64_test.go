@@ -1,0 +1,5 @@
+package launch_test
+
+import "golang.org/x/sys/unix"
+
+const sysMkdir = unix.SYS_MKDIRAT

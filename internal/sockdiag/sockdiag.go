@@ -1,0 +1,142 @@
+// Package sockdiag asks the kernel who listens where, through
+// NETLINK_SOCK_DIAG (sock_diag(7)). Its answers name sockets by cookie, which is
+// never used again, unlike a port or a path.
+package sockdiag
+
+import (
+	"encoding/binary"
+	"fmt"
+	"net/netip"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	sockDiagByFamily = 20 // SOCK_DIAG_BY_FAMILY of linux/sock_diag.h
+	tcpListen        = 10 // TCP_LISTEN of net/tcp_states.h
+	unixShowVFS      = 2  // UDIAG_SHOW_VFS of linux/unix_diag.h
+	unixAttrVFS      = 1  // UNIX_DIAG_VFS of linux/unix_diag.h
+	maxReply         = 64 << 10
+)
+
+// Listener is a TCP socket that listens.
+type Listener struct {
+	Addr   netip.AddrPort
+	Cookie uint64
+}
+
+// Covers tells whether a connection to a reaches the listener, as far as its
+// address says.
+func (l Listener) Covers(a netip.AddrPort) bool {
+	if l.Addr.Port() != a.Port() {
+		return false
+	}
+	bound, to := l.Addr.Addr(), a.Addr().Unmap()
+	return bound.IsUnspecified() && (bound.Is6() || to.Is4()) || bound.Unmap() == to
+}
+
+// TCP returns the listening TCP sockets of the caller's network namespace that
+// use the port. It does not block.
+func TCP(port uint16) ([]Listener, error) {
+	var out []Listener
+	for _, family := range []byte{unix.AF_INET, unix.AF_INET6} {
+		// struct inet_diag_req_v2: family, protocol, ext, pad, states, id (48 bytes).
+		req := make([]byte, 56)
+		req[0], req[1] = family, unix.IPPROTO_TCP
+		binary.NativeEndian.PutUint32(req[4:], 1<<tcpListen)
+		err := dump(req, func(msg []byte) {
+			// struct inet_diag_msg: family, state, timer, retrans, then id:
+			// sport, dport (network order), src[16], dst[16], if, cookie[2].
+			if len(msg) < 72 || binary.BigEndian.Uint16(msg[4:]) != port {
+				return
+			}
+			a := netip.AddrFrom16([16]byte(msg[8:24]))
+			if msg[0] == unix.AF_INET {
+				a = netip.AddrFrom4([4]byte(msg[8:12]))
+			}
+			out = append(out, Listener{netip.AddrPortFrom(a, port), cookie(msg[44:52])})
+		})
+		if err != nil {
+			return nil, fmt.Errorf("list tcp listeners: %w", err)
+		}
+	}
+	return out, nil
+}
+
+// Unix returns the cookies of the listening unix sockets that are bound to the
+// file with the given device and inode number. It does not block.
+func Unix(ino uint64) ([]uint64, error) {
+	var out []uint64
+	// struct unix_diag_req: family, protocol, pad, states, ino, show, cookie[2].
+	req := make([]byte, 24)
+	req[0] = unix.AF_UNIX
+	binary.NativeEndian.PutUint32(req[4:], 1<<tcpListen)
+	binary.NativeEndian.PutUint32(req[12:], unixShowVFS)
+	err := dump(req, func(msg []byte) {
+		// struct unix_diag_msg: family, type, state, pad, ino, cookie[2]; attributes.
+		if len(msg) < 16 {
+			return
+		}
+		for attrs := msg[16:]; len(attrs) >= 4; {
+			n := int(binary.NativeEndian.Uint16(attrs))
+			if n < 4 || n > len(attrs) {
+				return
+			}
+			if binary.NativeEndian.Uint16(attrs[2:]) == unixAttrVFS && n >= 12 &&
+				uint64(binary.NativeEndian.Uint32(attrs[4:])) == ino&0xffffffff {
+				out = append(out, cookie(msg[8:16]))
+			}
+			attrs = attrs[min((n+3)&^3, len(attrs)):]
+		}
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list unix listeners: %w", err)
+	}
+	return out, nil
+}
+
+func cookie(b []byte) uint64 {
+	return uint64(binary.NativeEndian.Uint32(b)) | uint64(binary.NativeEndian.Uint32(b[4:]))<<32
+}
+
+func dump(req []byte, each func([]byte)) error {
+	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_SOCK_DIAG)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	msg := make([]byte, unix.NLMSG_HDRLEN, unix.NLMSG_HDRLEN+len(req))
+	binary.NativeEndian.PutUint32(msg, uint32(unix.NLMSG_HDRLEN+len(req)))
+	binary.NativeEndian.PutUint16(msg[4:], sockDiagByFamily)
+	binary.NativeEndian.PutUint16(msg[6:], unix.NLM_F_REQUEST|unix.NLM_F_DUMP)
+	if err := unix.Sendto(fd, append(msg, req...), 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
+		return err
+	}
+	buf := make([]byte, maxReply)
+	for {
+		n, _, err := unix.Recvfrom(fd, buf, 0)
+		if err != nil {
+			return err
+		}
+		for b := buf[:n]; len(b) >= unix.NLMSG_HDRLEN; {
+			size := int(binary.NativeEndian.Uint32(b))
+			if size < unix.NLMSG_HDRLEN || size > len(b) {
+				return unix.EBADMSG
+			}
+			switch binary.NativeEndian.Uint16(b[4:]) {
+			case unix.NLMSG_DONE:
+				return nil
+			case unix.NLMSG_ERROR:
+				if size >= unix.NLMSG_HDRLEN+4 {
+					if e := -int32(binary.NativeEndian.Uint32(b[unix.NLMSG_HDRLEN:])); e != 0 {
+						return unix.Errno(e)
+					}
+				}
+				return nil
+			default:
+				each(b[unix.NLMSG_HDRLEN:size])
+			}
+			b = b[min((size+3)&^3, len(b)):]
+		}
+	}
+}

@@ -1,0 +1,70 @@
+package sockdiag
+
+import (
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"syscall"
+	"testing"
+
+	"github.com/sandlock/sandlock/internal/sys"
+)
+
+func TestTCPNamesTheListener(t *testing.T) {
+	// An MPTCP socket, Go's default, has another cookie than its TCP subflow.
+	var lc net.ListenConfig
+	lc.SetMultipathTCP(false)
+	l, err := lc.Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	ap := netip.MustParseAddrPort(l.Addr().String())
+	got, err := TCP(ap.Port())
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := cookieOf(t, l.(*net.TCPListener))
+	if !slices.ContainsFunc(got, func(g Listener) bool { return g.Cookie == want && g.Covers(ap) }) {
+		t.Fatalf("listeners %v lack cookie %d", got, want)
+	}
+	l.Close()
+	if got, _ = TCP(ap.Port()); slices.ContainsFunc(got, func(g Listener) bool { return g.Cookie == want }) {
+		t.Fatal("a closed listener is still named")
+	}
+}
+
+func TestUnixNamesTheListener(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s")
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	fi, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := Unix(fi.Sys().(*syscall.Stat_t).Ino)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := cookieOf(t, l.(*net.UnixListener)); !slices.Contains(got, want) {
+		t.Fatalf("cookies %v lack %d", got, want)
+	}
+}
+
+func cookieOf(t *testing.T, c syscall.Conn) (cookie uint64) {
+	t.Helper()
+	rc, err := c.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	rc.Control(func(fd uintptr) { cookie, err = sys.Cookie(int(fd)) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	return cookie
+}

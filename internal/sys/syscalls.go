@@ -1,0 +1,20 @@
+package sys
+
+// SyscallName returns the name of system call nr on this machine as in
+// syscalls(2), or "" when there is no such number.
+func SyscallName(nr int) string {
+	if nr < 0 || nr > MaxSyscall {
+		return ""
+	}
+	return syscallNames[nr]
+}
+
+// SyscallNumber returns the number of the named system call on this machine.
+func SyscallNumber(name string) (int, bool) {
+	for nr, n := range syscallNames {
+		if n == name && name != "" {
+			return nr, true
+		}
+	}
+	return 0, false
+}

@@ -1,0 +1,191 @@
+package netfilter
+
+import (
+	"os"
+	"strconv"
+	"strings"
+
+	"github.com/sandlock/sandlock/dispatch"
+	"github.com/sandlock/sandlock/internal/event"
+	"github.com/sandlock/sandlock/internal/sockdiag"
+	"github.com/sandlock/sandlock/internal/sys"
+	"golang.org/x/sys/unix"
+)
+
+const capNetBindService = 10 // CAP_NET_BIND_SERVICE of linux/capability.h
+
+// bind judges bind(2) on IP sockets and performs it on a copy of the socket.
+// Other families are the kernel's business: were the address exchanged for an
+// IP one meanwhile, Landlock would refuse it.
+func (f *Filter) bind(c *dispatch.Call) dispatch.Action {
+	sa, act, ok := sockaddr(c, 1, 2)
+	if !ok {
+		return act
+	}
+	to, ok := sys.ParseInet(sa)
+	if !ok {
+		return dispatch.Continue()
+	}
+	fd, err := c.FD(c.Int(0))
+	if err != nil {
+		return dispatch.Fail(err)
+	}
+	defer unix.Close(fd)
+	proto, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_PROTOCOL)
+	if err != nil {
+		return dispatch.Fail(err)
+	}
+	if to.Port() != 0 && int(to.Port()) < f.loPort && !capable(c.PID(), capNetBindService) {
+		return dispatch.Errno(unix.EACCES)
+	}
+	if proto == unix.IPPROTO_TCP {
+		ip := to.Addr().Unmap()
+		v := f.Binds.Listen(to.Port())
+		open := v.Allowed || ip.IsUnspecified() || ip.IsLoopback()
+		if to.Port() != 0 && v.Denied || !open {
+			f.reportBind(c, to.Port(), v.Denied)
+			if !f.Audit {
+				return dispatch.Errno(unix.EACCES)
+			}
+		}
+		if e := f.foreign(fd, to.Port()); e != 0 {
+			return dispatch.Errno(e)
+		}
+	} else if !f.contain.holds(fd) {
+		return dispatch.Errno(unix.EACCES)
+	}
+	err = sys.Bind(fd, sa)
+	if err == nil && proto == unix.IPPROTO_UDP {
+		f.contain.remember(fd, c.PID())
+	}
+	return dispatch.Result(0, err)
+}
+
+// foreign keeps the sandbox from sharing a port with a socket of the host's.
+func (f *Filter) foreign(fd int, port uint16) unix.Errno {
+	share, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT)
+	if err != nil || share == 0 || port == 0 {
+		return 0
+	}
+	all, err := sockdiag.TCP(port)
+	if err != nil {
+		return unix.EADDRINUSE
+	}
+	for _, l := range all {
+		if !f.own.has(l.Cookie) {
+			return unix.EADDRINUSE
+		}
+	}
+	return 0
+}
+
+// listen performs listen(2) on a copy of the socket. Without a rule for its
+// port an IP socket then serves loopback only.
+func (f *Filter) listen(c *dispatch.Call) dispatch.Action {
+	fd, err := c.FD(c.Int(0))
+	if err != nil {
+		return dispatch.Fail(err)
+	}
+	defer unix.Close(fd)
+	domain, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_DOMAIN)
+	if err != nil {
+		return dispatch.Fail(err)
+	}
+	if domain == unix.AF_INET || domain == unix.AF_INET6 {
+		local, err := sys.LocalAddr(fd)
+		if err != nil {
+			return dispatch.Fail(err)
+		}
+		v := f.Binds.Listen(local.Port())
+		if v.Denied {
+			f.reportBind(c, local.Port(), true)
+			if !f.Audit {
+				return dispatch.Errno(unix.EACCES)
+			}
+		}
+		if e := f.foreign(fd, local.Port()); e != 0 {
+			return dispatch.Errno(e)
+		}
+		if !v.Allowed && !f.Audit {
+			if err := loopbackOnly(fd); err != nil {
+				return dispatch.Fail(err)
+			}
+		}
+	}
+	if err := unix.Listen(fd, c.Int(1)); err != nil {
+		return dispatch.Fail(err)
+	}
+	if cookie, err := sys.Cookie(fd); err == nil && !f.own.add(cookie) {
+		f.Emit(event.Event{Kind: event.Fault, Reason: "too many listeners: the sandbox cannot reach this one"})
+	}
+	return dispatch.Return(0)
+}
+
+// loopbackOnly makes a socket deaf to what does not come over the loopback
+// device or is not addressed to a loopback address. The caller can undo neither:
+// the filter is locked and SO_BINDTODEVICE is refused to it.
+func loopbackOnly(fd int) error {
+	if err := unix.SetsockoptString(fd, unix.SOL_SOCKET, unix.SO_BINDTODEVICE, "lo"); err != nil && err != unix.EPERM {
+		return err
+	}
+	if err := sys.AttachFilter(fd, toLoopback); err != nil && err != unix.EPERM {
+		return err
+	}
+	return unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_LOCK_FILTER, 1)
+}
+
+// toLoopback passes a packet whose IP destination is 127.0.0.0/8 or ::1. Loads
+// at SKF_NET_OFF read the IP header (linux/filter.h).
+var toLoopback = func() []unix.SockFilter {
+	const (
+		net  = 0xfff00000 // SKF_NET_OFF
+		ldB  = unix.BPF_LD | unix.BPF_B | unix.BPF_ABS
+		ldW  = unix.BPF_LD | unix.BPF_W | unix.BPF_ABS
+		rsh  = unix.BPF_ALU | unix.BPF_RSH | unix.BPF_K
+		jeq  = unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K
+		ret  = unix.BPF_RET | unix.BPF_K
+		pass = 0xffffffff
+	)
+	return []unix.SockFilter{
+		{Code: ldB, K: net}, // version in the high half
+		{Code: rsh, K: 4},
+		{Code: jeq, K: 6, Jt: 2, Jf: 0},
+		{Code: ldB, K: net + 16}, // first byte of the IPv4 destination
+		{Code: jeq, K: 127, Jt: 8, Jf: 9},
+		{Code: ldW, K: net + 24}, // ::1 word by word
+		{Code: jeq, K: 0, Jt: 0, Jf: 7},
+		{Code: ldW, K: net + 28},
+		{Code: jeq, K: 0, Jt: 0, Jf: 5},
+		{Code: ldW, K: net + 32},
+		{Code: jeq, K: 0, Jt: 0, Jf: 3},
+		{Code: ldW, K: net + 36},
+		{Code: jeq, K: 1, Jt: 0, Jf: 1},
+		{Code: ret, K: pass},
+		{Code: ret, K: 0},
+	}
+}()
+
+func (f *Filter) reportBind(c *dispatch.Call, port uint16, denied bool) {
+	reason := "no rule allows to serve others than the sandbox on this port"
+	ev := event.Event{Kind: f.denial(), PID: int32(dispatch.TGID(c.PID())), Syscall: c.Name(), Protocol: "tcp", Port: port}
+	if denied {
+		reason = "a --deny-bind rule closes this port"
+	} else {
+		ev.AllowWith = "--allow-bind " + strconv.Itoa(int(port))
+	}
+	ev.Reason = reason
+	f.Emit(ev)
+}
+
+// capable tells whether a thread holds a capability, from /proc/pid/status
+// (proc(5)).
+func capable(pid, capability int) bool {
+	text, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/status")
+	if err != nil {
+		return false
+	}
+	_, rest, _ := strings.Cut(string(text), "\nCapEff:")
+	line, _, _ := strings.Cut(rest, "\n")
+	set, err := strconv.ParseUint(strings.TrimSpace(line), 16, 64)
+	return err == nil && set&(1<<capability) != 0
+}

@@ -1,0 +1,255 @@
+package netfilter
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"sync"
+
+	"github.com/sandlock/sandlock/dispatch"
+	"github.com/sandlock/sandlock/internal/event"
+	"github.com/sandlock/sandlock/internal/launch"
+	"github.com/sandlock/sandlock/internal/sys"
+	"golang.org/x/sys/unix"
+)
+
+const (
+	maxQuery     = 65535 // RFC 1035 section 4.2.2
+	maxQueries   = 256   // questions under way at once; one more is dropped
+	maxRemember  = 4096  // local ports whose owner is remembered for the log
+	cloexecFlags = unix.SOCK_CLOEXEC | unix.SOCK_NONBLOCK
+)
+
+// containment is the empty network namespace in which datagram sockets are
+// born. Every address is local there, and nothing but the resolver answers.
+type containment struct {
+	mu     sync.Mutex
+	once   sync.Once
+	helper *launch.NetHelper
+	err    error
+	cookie uint64 // SO_NETNS_COOKIE of the namespace
+	conns  []*net.UDPConn
+	owners map[uint16]int // local port -> process, for the log
+}
+
+// socket gives a datagram socket that is born in the empty namespace.
+func (f *Filter) socket(c *dispatch.Call) dispatch.Action {
+	domain, typ, proto := c.Int(0), c.Int(1), c.Int(2)
+	return dispatch.Defer(func(context.Context) dispatch.Action {
+		f.contain.once.Do(func() { f.contain.err = f.startContained() })
+		if err := f.contain.err; err != nil {
+			f.Emit(event.Event{Kind: event.Fault, PID: int32(c.PID()), Reason: "datagram sockets: " + err.Error()})
+			return dispatch.Errno(unix.EACCES)
+		}
+		fd, err := f.contain.helper.Socket(domain, typ|unix.SOCK_CLOEXEC, proto)
+		if err != nil {
+			return dispatch.Fail(err)
+		}
+		return dispatch.InjectFD(fd, typ&unix.SOCK_CLOEXEC != 0)
+	})
+}
+
+// socketpair gives a pair of SEQPACKET sockets where datagram ones were asked
+// for: those could send to any other datagram socket of the host.
+func (f *Filter) socketpair(c *dispatch.Call) dispatch.Action {
+	flags := c.Int(1) & cloexecFlags
+	p, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC|flags, c.Int(2))
+	if err != nil {
+		return dispatch.Fail(err)
+	}
+	defer unix.Close(p[0])
+	defer unix.Close(p[1])
+	var out [8]byte
+	if err := c.Write(c.Arg(3), out[:]); err != nil {
+		return dispatch.Fail(err)
+	}
+	for i, fd := range p {
+		n, err := c.AddFD(fd, -1, flags&unix.SOCK_CLOEXEC != 0)
+		if err != nil {
+			return dispatch.Fail(err)
+		}
+		binary.NativeEndian.PutUint32(out[4*i:], uint32(n))
+	}
+	if err := c.Write(c.Arg(3), out[:]); err != nil {
+		return dispatch.Fail(err)
+	}
+	return dispatch.Return(0)
+}
+
+func (f *Filter) startContained() error {
+	h, err := launch.NewNetHelper(f.Thread)
+	if err != nil {
+		return err
+	}
+	x := &f.contain
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if f.ctx.Err() != nil {
+		h.Close()
+		return net.ErrClosed
+	}
+	x.helper = h
+	for _, v6 := range []bool{false, true} {
+		conn, cookie, err := listenDNS(h, v6)
+		if err != nil {
+			if v6 {
+				break // a host without IPv6 asks over IPv4
+			}
+			return err
+		}
+		x.cookie = cookie
+		x.conns = append(x.conns, conn)
+		f.wg.Add(1)
+		go func() {
+			defer f.wg.Done()
+			f.serveDatagrams(conn)
+		}()
+	}
+	return nil
+}
+
+func listenDNS(h *launch.NetHelper, v6 bool) (*net.UDPConn, uint64, error) {
+	domain, level, option, any := unix.AF_INET, unix.SOL_IP, unix.IP_PKTINFO, netip.IPv4Unspecified()
+	if v6 {
+		domain, level, option, any = unix.AF_INET6, unix.SOL_IPV6, unix.IPV6_RECVPKTINFO, netip.IPv6Unspecified()
+	}
+	fd, err := h.Socket(domain, unix.SOCK_DGRAM|cloexecFlags, 0)
+	if err != nil {
+		return nil, 0, err
+	}
+	if v6 {
+		err = unix.SetsockoptInt(fd, unix.SOL_IPV6, unix.IPV6_V6ONLY, 1)
+	}
+	if err == nil {
+		err = unix.SetsockoptInt(fd, level, option, 1)
+	}
+	if err == nil {
+		err = sys.Bind(fd, sys.EncodeInet(netip.AddrPortFrom(any, dnsPort), v6))
+	}
+	var cookie uint64
+	if err == nil {
+		cookie, err = unix.GetsockoptUint64(fd, unix.SOL_SOCKET, unix.SO_NETNS_COOKIE)
+	}
+	if err != nil {
+		unix.Close(fd)
+		return nil, 0, fmt.Errorf("resolver in the empty network namespace: %w", err)
+	}
+	file := os.NewFile(uintptr(fd), "dns")
+	defer file.Close()
+	conn, err := net.FilePacketConn(file)
+	if err != nil {
+		return nil, 0, err
+	}
+	return conn.(*net.UDPConn), cookie, nil
+}
+
+// serveDatagrams answers each query from the address that it was sent to: musl
+// accepts an answer from no other.
+func (f *Filter) serveDatagrams(conn *net.UDPConn) {
+	defer conn.Close()
+	places := make(chan struct{}, maxQueries)
+	buf, oob := make([]byte, maxQuery), make([]byte, 128)
+	for {
+		n, on, _, from, err := conn.ReadMsgUDPAddrPort(buf, oob)
+		if errors.Is(err, net.ErrClosed) || f.ctx.Err() != nil {
+			return
+		}
+		if err != nil {
+			continue
+		}
+		query, control := append([]byte(nil), buf[:n]...), source(oob[:on])
+		select {
+		case places <- struct{}{}:
+		default:
+			continue
+		}
+		f.wg.Add(1)
+		go func() {
+			defer f.wg.Done()
+			defer func() { <-places }()
+			if answer := f.Resolver.Handle(f.ctx, query, false); answer != nil {
+				conn.WriteMsgUDPAddrPort(answer, control, from)
+			}
+		}()
+	}
+}
+
+// source turns the control message that tells where a datagram was sent to into
+// the one that sends from there (ip(7), ipv6(7)).
+func source(oob []byte) []byte {
+	msgs, err := unix.ParseSocketControlMessage(oob)
+	if err != nil {
+		return nil
+	}
+	for _, m := range msgs {
+		switch {
+		case m.Header.Level == unix.SOL_IP && m.Header.Type == unix.IP_PKTINFO && len(m.Data) >= unix.SizeofInet4Pktinfo:
+			info := unix.Inet4Pktinfo{Spec_dst: [4]byte(m.Data[8:12])}
+			return unix.PktInfo4(&info)
+		case m.Header.Level == unix.SOL_IPV6 && m.Header.Type == unix.IPV6_PKTINFO && len(m.Data) >= unix.SizeofInet6Pktinfo:
+			info := unix.Inet6Pktinfo{Addr: [16]byte(m.Data[:16])}
+			return unix.PktInfo6(&info)
+		}
+	}
+	return nil
+}
+
+// connectContained connects a datagram socket: in the empty namespace no
+// destination can do harm. One from elsewhere (inherited, received) is refused.
+func (f *Filter) connectContained(c *dispatch.Call, fd int, sa []byte) dispatch.Action {
+	if !f.contain.holds(fd) {
+		return dispatch.Errno(unix.ECONNREFUSED)
+	}
+	err := sys.Connect(fd, sa)
+	if err == nil {
+		f.contain.remember(fd, c.PID())
+	}
+	return dispatch.Result(0, err)
+}
+
+// holds tells whether a socket was born in the empty namespace.
+func (x *containment) holds(fd int) bool {
+	cookie, err := unix.GetsockoptUint64(fd, unix.SOL_SOCKET, unix.SO_NETNS_COOKIE)
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return err == nil && x.helper != nil && cookie == x.cookie
+}
+
+// remember notes who uses a local port, so that the log can name it.
+func (x *containment) remember(fd, pid int) {
+	local, err := sys.LocalAddr(fd)
+	if err != nil {
+		return
+	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.owners == nil || len(x.owners) >= maxRemember {
+		x.owners = map[uint16]int{}
+	}
+	x.owners[local.Port()] = pid
+}
+
+func (x *containment) close() {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	for _, c := range x.conns {
+		c.Close()
+	}
+	if x.helper != nil {
+		x.helper.Close()
+	}
+}
+
+// HelperPID returns the process that holds the empty namespace, 0 if none does.
+func (f *Filter) HelperPID() int {
+	f.contain.mu.Lock()
+	defer f.contain.mu.Unlock()
+	if f.contain.helper == nil {
+		return 0
+	}
+	return f.contain.helper.PID()
+}

@@ -1,0 +1,60 @@
+package netfilter
+
+import (
+	"github.com/sandlock/sandlock/dispatch"
+	"golang.org/x/sys/unix"
+)
+
+// denials are the refusals that the filter makes by itself, from registers.
+func denials() []dispatch.Denial {
+	eq, ne, any := dispatch.Eq, dispatch.Ne, dispatch.AnyBit
+	when := dispatch.When
+	inet := func(tests ...dispatch.Test) dispatch.Guard {
+		v4 := append([]dispatch.Test{eq(0, unix.AF_INET)}, tests...)
+		v6 := append([]dispatch.Test{eq(0, unix.AF_INET6)}, tests...)
+		return when(v4...).Or(when(v6...))
+	}
+	d := func(nr int, g dispatch.Guard, e unix.Errno) dispatch.Denial {
+		return dispatch.Denial{Syscall: nr, Guard: g, Errno: e}
+	}
+	out := []dispatch.Denial{
+		d(unix.SYS_SOCKET, when(ne(0, unix.AF_UNIX), ne(0, unix.AF_INET), ne(0, unix.AF_INET6)), unix.EAFNOSUPPORT),
+		d(unix.SYS_SOCKET, inet(sockType(unix.SOCK_STREAM), ne(2, 0), ne(2, unix.IPPROTO_TCP)), unix.EPROTONOSUPPORT),
+		d(unix.SYS_SOCKET, inet(notType(unix.SOCK_STREAM), notType(unix.SOCK_DGRAM)), unix.EPERM),
+		d(unix.SYS_SOCKET, inet(sockType(unix.SOCK_DGRAM), eq(2, unix.IPPROTO_ICMP)), unix.EPERM),
+		d(unix.SYS_SOCKET, inet(sockType(unix.SOCK_DGRAM), eq(2, unix.IPPROTO_ICMPV6)), unix.EPERM),
+		d(unix.SYS_SOCKET, inet(sockType(unix.SOCK_DGRAM), ne(2, 0), ne(2, unix.IPPROTO_UDP)), unix.EPROTONOSUPPORT),
+		// sendmsg is not trapped, so no unix datagram socket may exist: it could
+		// send to any path. SOCK_RAW means datagram there (unix(7)).
+		d(unix.SYS_SOCKET, when(eq(0, unix.AF_UNIX), notType(unix.SOCK_STREAM), notType(unix.SOCK_SEQPACKET)), unix.EPERM),
+		d(unix.SYS_SOCKETPAIR, when(ne(0, unix.AF_UNIX)), unix.EOPNOTSUPP),
+		d(unix.SYS_SENDTO, when(any(3, unix.MSG_FASTOPEN)), unix.EOPNOTSUPP),
+		d(unix.SYS_SENDMSG, when(any(2, unix.MSG_FASTOPEN)), unix.EOPNOTSUPP),
+		d(unix.SYS_SENDMMSG, when(any(3, unix.MSG_FASTOPEN)), unix.EOPNOTSUPP),
+	}
+	for _, o := range socketOptions {
+		out = append(out, d(unix.SYS_SETSOCKOPT, when(eq(1, o.level), eq(2, o.name)), unix.EPERM))
+	}
+	return out
+}
+
+func notType(t uint32) dispatch.Test {
+	s := sockType(t)
+	s.Not = true
+	return s
+}
+
+// socketOptions lead traffic elsewhere than the judged address says, or steer
+// sockets that are not the sandbox's.
+var socketOptions = []struct{ level, name uint32 }{
+	{unix.SOL_IPV6, unix.IPV6_RTHDR}, {unix.SOL_IPV6, unix.IPV6_HOPOPTS},
+	{unix.SOL_IPV6, unix.IPV6_DSTOPTS}, {unix.SOL_IPV6, unix.IPV6_RTHDRDSTOPTS},
+	{unix.SOL_IPV6, unix.IPV6_2292RTHDR}, {unix.SOL_IPV6, unix.IPV6_2292HOPOPTS},
+	{unix.SOL_IPV6, unix.IPV6_2292DSTOPTS}, {unix.SOL_IPV6, unix.IPV6_2292PKTOPTIONS},
+	{unix.SOL_IPV6, unix.IPV6_TRANSPARENT},
+	{unix.SOL_IP, unix.IP_OPTIONS}, {unix.SOL_IP, unix.IP_TRANSPARENT},
+	{unix.SOL_SOCKET, unix.SO_MARK}, {unix.SOL_SOCKET, unix.SO_BINDTODEVICE},
+	{unix.SOL_SOCKET, unix.SO_BINDTOIFINDEX},
+	{unix.SOL_SOCKET, unix.SO_ATTACH_REUSEPORT_CBPF}, {unix.SOL_SOCKET, unix.SO_ATTACH_REUSEPORT_EBPF},
+	{unix.SOL_TCP, unix.TCP_REPAIR}, {unix.SOL_TCP, unix.TCP_FASTOPEN_CONNECT}, {unix.SOL_TCP, unix.TCP_ULP},
+}

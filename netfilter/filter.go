@@ -1,0 +1,174 @@
+// Package netfilter decides where the traffic of a sandbox may go: it answers
+// the calls that make, name or accept connections.
+package netfilter
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+
+	"github.com/sandlock/sandlock/dispatch"
+	"github.com/sandlock/sandlock/internal/event"
+	"github.com/sandlock/sandlock/internal/launch"
+	"github.com/sandlock/sandlock/netfilter/endpoint"
+	"github.com/sandlock/sandlock/netfilter/passthrough"
+	"github.com/sandlock/sandlock/netfilter/resolver"
+	"golang.org/x/sys/unix"
+)
+
+// Config is what a Filter works with. The filter owns none of it but what New
+// says.
+type Config struct {
+	Policy   *endpoint.Policy
+	Binds    endpoint.BindPolicy
+	Unix     []string // socket paths that may be connected to, clean and absolute
+	Resolver *resolver.Resolver
+	Audit    bool
+	// Emit takes an event and never blocks.
+	Emit func(event.Event)
+	// Thread is in the sandbox's Landlock domain: unix connects are made there.
+	Thread *launch.Thread
+}
+
+// Filter holds the state of one sandbox's network.
+type Filter struct {
+	Config
+	mu       sync.Mutex // guards engine and meet, which the first redirect starts
+	engine   *passthrough.Engine
+	meet     *meeting
+	own      cookies // listeners that the sandbox made
+	peers    peers   // original peers of redirected sockets
+	failures failures
+	contain  containment
+	loPort   int // lowest port that needs no capability, ip(7)
+
+	ctx    context.Context
+	cancel context.CancelFunc
+	wg     sync.WaitGroup
+}
+
+// New returns the filter for a policy. Close ends what it started.
+func New(c Config) (*Filter, error) {
+	f := &Filter{Config: c, loPort: lowestFreePort()}
+	f.ctx, f.cancel = context.WithCancel(context.Background())
+	return f, nil
+}
+
+// start brings up the redirecting half when the first connection needs it.
+func (f *Filter) start() (*meeting, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.meet != nil {
+		return f.meet, nil
+	}
+	m, err := newMeeting()
+	if err != nil {
+		return nil, fmt.Errorf("redirect: %w", err)
+	}
+	e, err := passthrough.New(f.flowEnded)
+	if err != nil {
+		m.close()
+		return nil, fmt.Errorf("pass-through: %w", err)
+	}
+	f.meet, f.engine = m, e
+	return m, nil
+}
+
+// Close ends all flows and services. It blocks until they ended.
+func (f *Filter) Close() error {
+	f.cancel()
+	f.mu.Lock()
+	m, e := f.meet, f.engine
+	f.mu.Unlock()
+	if e != nil {
+		e.Close()
+	}
+	if m != nil {
+		m.close()
+	}
+	f.contain.close()
+	f.wg.Wait()
+	return nil
+}
+
+// Register puts the network's handlers and denials into the table, in the
+// contract's order.
+func (f *Filter) Register(t *dispatch.Table) {
+	t.Deny(denials()...)
+	reg := func(name string, h dispatch.HandlerFunc, g dispatch.Guard, nrs ...int) {
+		t.Builtin(dispatch.Registration{Name: name, Syscalls: nrs, Guard: g, Handler: h})
+	}
+	reg("net.connect", f.connect, nil, unix.SYS_CONNECT)
+	reg("net.socket", f.socket, dispatch.When(dispatch.Ne(0, unix.AF_UNIX), sockType(unix.SOCK_DGRAM)), unix.SYS_SOCKET)
+	reg("net.socketpair", f.socketpair, dispatch.When(dispatch.Eq(0, unix.AF_UNIX), sockType(unix.SOCK_DGRAM)).Or(
+		dispatch.When(dispatch.Eq(0, unix.AF_UNIX), sockType(unix.SOCK_RAW))), unix.SYS_SOCKETPAIR)
+	reg("net.bind", f.bind, nil, unix.SYS_BIND)
+	reg("net.listen", f.listen, nil, unix.SYS_LISTEN)
+	reg("net.getpeername", f.getpeername, nil, unix.SYS_GETPEERNAME)
+	reg("net.soerror", f.soerror, dispatch.When(dispatch.Eq(1, unix.SOL_SOCKET), dispatch.Eq(2, unix.SO_ERROR)), unix.SYS_GETSOCKOPT)
+}
+
+// sockType tests the type in arg1, without its flags.
+func sockType(t uint32) dispatch.Test {
+	const sockTypeMask = 0xf // SOCK_TYPE_MASK of linux/net.h
+	return dispatch.Test{Arg: 1, Mask: sockTypeMask, Value: uint64(t)}
+}
+
+// lowestFreePort reads net.ipv4.ip_unprivileged_port_start (ip(7)), 1024 where
+// there is none.
+func lowestFreePort() int {
+	text, err := os.ReadFile("/proc/sys/net/ipv4/ip_unprivileged_port_start")
+	if n, e := strconv.Atoi(strings.TrimSpace(string(text))); err == nil && e == nil {
+		return n
+	}
+	return 1024
+}
+
+// denial is the kind of event that a refusal makes.
+func (f *Filter) denial() event.Kind {
+	if f.Audit {
+		return event.Audit
+	}
+	return event.Deny
+}
+
+// report tells the event stream about a verdict on a call.
+func (f *Filter) report(c *dispatch.Call, e endpoint.Endpoint, v endpoint.Verdict) {
+	ev := event.Event{
+		Kind: f.denial(), PID: int32(dispatch.TGID(c.PID())), Syscall: c.Name(),
+		Protocol: e.Protocol.String(), Name: e.Name.String(), Addr: e.Addr, Port: e.Port,
+		Reason: v.Reason.String(), AllowWith: v.AllowWith,
+	}
+	if v.Rule != nil {
+		ev.Rule = v.Rule.Text
+	}
+	f.Emit(ev)
+}
+
+// canonical is the address that a connection to a goes to: the unspecified
+// address means loopback (tcp(7) on Linux), a mapped one is IPv4.
+func canonical(a netip.AddrPort) netip.AddrPort {
+	ip := a.Addr().Unmap().WithZone("")
+	switch {
+	case ip == netip.IPv4Unspecified():
+		ip = netip.AddrFrom4([4]byte{127, 0, 0, 1})
+	case ip == netip.IPv6Unspecified():
+		ip = netip.IPv6Loopback()
+	}
+	return netip.AddrPortFrom(ip, a.Port())
+}
+
+// flowEnded takes the end of a passed-through connection.
+func (f *Filter) flowEnded(r passthrough.Result) {
+	f.peers.drop(r.Tag)
+	ev := event.Event{Kind: event.Flow, PID: r.PID, Protocol: "tcp", Name: r.Seen, Addr: r.Dst.Addr(), Port: r.Dst.Port(),
+		BytesUp: r.BytesUp, BytesDown: r.BytesDown}
+	if r.Outcome == passthrough.Refused {
+		ev.Kind, ev.Reason, ev.AllowWith = f.denial(), r.Reason.Error(), r.AllowWith
+	}
+	f.Emit(ev)
+}

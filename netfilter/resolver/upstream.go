@@ -1,0 +1,207 @@
+package resolver
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"sync/atomic"
+	"time"
+
+	"github.com/miekg/dns"
+)
+
+const (
+	firstWait = 1 * time.Second // for a datagram's answer, when every server is asked once
+	laterWait = 2 * time.Second // and when those that were silent are asked again
+	streamMax = 2 * time.Second // connecting, asking and reading over TCP
+	maxStrays = 64              // datagrams that answer something else, before the server is given up
+)
+
+var errStray = errors.New("the upstream answers something else")
+
+// Exchanger carries a query, a whole DNS message, to an upstream and returns its
+// answer, over TCP if told so. It blocks until ctx ends at most. What it returns
+// is hostile; the resolver compares it with the query.
+type Exchanger func(ctx context.Context, server netip.AddrPort, query []byte, tcp bool) ([]byte, error)
+
+// upstream asks the servers in turn.
+type upstream struct {
+	servers []netip.AddrPort
+	send    Exchanger
+	rounds  []time.Duration
+	good    atomic.Uint32 // index of the server that answered last
+}
+
+func rounds() []time.Duration { return []time.Duration{firstWait, laterWait} }
+
+// ask returns the first useful answer (NOERROR or NXDOMAIN) to a question. Servers
+// that failed are not asked again, those that were silent are.
+func (u *upstream) ask(ctx context.Context, name string, qtype uint16) (*dns.Msg, error) {
+	failed := make([]bool, len(u.servers))
+	var last error
+	for _, wait := range u.rounds {
+		first := int(u.good.Load())
+		for i := range u.servers {
+			i = (first + i) % len(u.servers)
+			if failed[i] {
+				continue
+			}
+			m, err := u.askServer(ctx, u.servers[i], wait, name, qtype)
+			if err == nil {
+				u.good.Store(uint32(i))
+				return m, nil
+			}
+			last, failed[i] = err, !errors.Is(err, os.ErrDeadlineExceeded) && !errors.Is(err, context.DeadlineExceeded)
+			if ctx.Err() != nil {
+				return nil, ctx.Err()
+			}
+		}
+	}
+	return nil, last
+}
+
+func (u *upstream) askServer(ctx context.Context, server netip.AddrPort, wait time.Duration, name string, qtype uint16) (*dns.Msg, error) {
+	q := new(dns.Msg).SetQuestion(name, qtype)
+	q.SetEdns0(ednsSize, false)
+	m, err := u.once(ctx, server, wait, q)
+	if err == nil && m.IsEdns0() == nil && (m.Rcode == dns.RcodeFormatError || m.Rcode == dns.RcodeNotImplemented) {
+		// A server from before EDNS (RFC 6891 section 7).
+		q.Extra = nil
+		q.Id = dns.Id()
+		m, err = u.once(ctx, server, wait, q)
+	}
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("%v: %w", server, err)
+	case m.Rcode != dns.RcodeSuccess && m.Rcode != dns.RcodeNameError:
+		return nil, fmt.Errorf("%v: answers %s", server, dns.RcodeToString[m.Rcode])
+	}
+	return m, nil
+}
+
+// once asks over UDP, and over TCP if the answer did not fit.
+func (u *upstream) once(ctx context.Context, server netip.AddrPort, wait time.Duration, q *dns.Msg) (*dns.Msg, error) {
+	query, err := q.Pack()
+	if err != nil {
+		return nil, err
+	}
+	m, err := u.transfer(ctx, server, wait, q, query, false)
+	if err != nil || !m.Truncated {
+		return m, err
+	}
+	return u.transfer(ctx, server, streamMax, q, query, true)
+}
+
+func (u *upstream) transfer(ctx context.Context, server netip.AddrPort, wait time.Duration, q *dns.Msg, query []byte, tcp bool) (*dns.Msg, error) {
+	ctx, cancel := context.WithTimeout(ctx, wait)
+	defer cancel()
+	reply, err := u.send(ctx, server, query, tcp)
+	if err != nil {
+		return nil, err
+	}
+	m := new(dns.Msg)
+	if err := m.Unpack(reply); err != nil && (tcp || !m.Truncated) {
+		return nil, err
+	}
+	if !matches(query, reply) || len(m.Question) > 0 && m.Question[0].Qtype != q.Question[0].Qtype {
+		return nil, errStray
+	}
+	return m, nil
+}
+
+// matches tells whether reply answers query: the same identity and, but for
+// case, the same one question. A server that cannot read the query may leave
+// the question out.
+func matches(query, reply []byte) bool {
+	if len(reply) < headerLen || reply[0] != query[0] || reply[1] != query[1] || reply[2]&0xf8 != 0x80 {
+		return false
+	}
+	switch binary.BigEndian.Uint16(reply[4:]) {
+	case 0:
+		return reply[3]&0xf != dns.RcodeSuccess && reply[3]&0xf != dns.RcodeNameError
+	case 1:
+	default:
+		return false
+	}
+	end := headerLen
+	for end < len(query) && query[end] != 0 {
+		end += 1 + int(query[end])
+	}
+	end += 5 // the root, type and class
+	return end <= len(query) && end <= len(reply) &&
+		sameName(query[headerLen:end-4], reply[headerLen:end-4]) &&
+		bytes.Equal(query[end-4:end], reply[end-4:end])
+}
+
+// sameName compares two names of equal length on the wire, ASCII letters without
+// regard to case (RFC 4343).
+func sameName(a, b []byte) bool {
+	lower := func(c byte) byte {
+		if c >= 'A' && c <= 'Z' {
+			return c + 'a' - 'A'
+		}
+		return c
+	}
+	for i := range a {
+		if lower(a[i]) != lower(b[i]) {
+			return false
+		}
+	}
+	return true
+}
+
+// exchange is the Exchanger of sockets: a new one for each query, connected, so
+// that the kernel chooses a random port and only the server's datagrams arrive.
+func exchange(ctx context.Context, server netip.AddrPort, query []byte, tcp bool) ([]byte, error) {
+	network := "udp"
+	if tcp {
+		network = "tcp"
+	}
+	conn, err := new(net.Dialer).DialContext(ctx, network, server.String())
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close()
+	if deadline, ok := ctx.Deadline(); ok {
+		conn.SetDeadline(deadline)
+	}
+	defer context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })()
+	if tcp {
+		return stream(conn, query)
+	}
+	if _, err := conn.Write(query); err != nil {
+		return nil, err
+	}
+	buf := make([]byte, maxUDP)
+	for range maxStrays {
+		n, err := conn.Read(buf)
+		if err != nil {
+			return nil, err
+		}
+		if matches(query, buf[:n]) {
+			return buf[:n], nil
+		}
+	}
+	return nil, errStray
+}
+
+// stream exchanges messages behind their length (RFC 1035 section 4.2.2).
+func stream(conn net.Conn, query []byte) ([]byte, error) {
+	out := binary.BigEndian.AppendUint16(make([]byte, 0, len(query)+2), uint16(len(query)))
+	if _, err := conn.Write(append(out, query...)); err != nil {
+		return nil, err
+	}
+	var size [2]byte
+	if _, err := io.ReadFull(conn, size[:]); err != nil {
+		return nil, err
+	}
+	reply := make([]byte, binary.BigEndian.Uint16(size[:]))
+	_, err := io.ReadFull(conn, reply)
+	return reply, err
+}

@@ -1,0 +1,102 @@
+package netfilter
+
+import (
+	"net/netip"
+	"sync"
+	"sync/atomic"
+
+	"golang.org/x/sys/unix"
+)
+
+// Bounds of what is remembered about a run's sockets.
+const (
+	maxOwn      = 65536
+	maxFailures = 4096
+)
+
+// cookies is a set of socket cookies, which the kernel never uses again.
+type cookies struct {
+	mu  sync.RWMutex
+	set map[uint64]struct{}
+}
+
+func (s *cookies) add(c uint64) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.set == nil {
+		s.set = map[uint64]struct{}{}
+	}
+	if len(s.set) >= maxOwn {
+		return false
+	}
+	s.set[c] = struct{}{}
+	return true
+}
+
+func (s *cookies) has(c uint64) bool {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	_, ok := s.set[c]
+	return ok
+}
+
+// peers maps the cookie of a redirected socket to the peer that it asked for.
+type peers struct {
+	n   atomic.Int64
+	mu  sync.RWMutex
+	set map[uint64]netip.AddrPort
+}
+
+func (p *peers) put(c uint64, a netip.AddrPort) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.set == nil {
+		p.set = map[uint64]netip.AddrPort{}
+	}
+	p.set[c] = a
+	p.n.Store(int64(len(p.set)))
+}
+
+func (p *peers) drop(c uint64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.set, c)
+	p.n.Store(int64(len(p.set)))
+}
+
+func (p *peers) get(c uint64) (netip.AddrPort, bool) {
+	if p.n.Load() == 0 {
+		return netip.AddrPort{}, false
+	}
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	a, ok := p.set[c]
+	return a, ok
+}
+
+// failures holds why the connection behind a redirected socket failed, until
+// the program asks with SO_ERROR: the socket itself can only say ECONNRESET.
+type failures struct {
+	n   atomic.Int64
+	mu  sync.Mutex
+	set map[uint64]unix.Errno
+}
+
+func (x *failures) put(c uint64, e unix.Errno) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.set == nil || len(x.set) >= maxFailures {
+		x.set = map[uint64]unix.Errno{}
+	}
+	x.set[c] = e
+	x.n.Store(int64(len(x.set)))
+}
+
+func (x *failures) take(c uint64) (unix.Errno, bool) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	e, ok := x.set[c]
+	delete(x.set, c)
+	x.n.Store(int64(len(x.set)))
+	return e, ok
+}

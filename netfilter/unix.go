@@ -1,0 +1,141 @@
+package netfilter
+
+import (
+	"bytes"
+	"context"
+	"os"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/sandlock/sandlock/dispatch"
+	"github.com/sandlock/sandlock/internal/event"
+	"github.com/sandlock/sandlock/internal/sockdiag"
+	"github.com/sandlock/sandlock/internal/sys"
+	"golang.org/x/sys/unix"
+)
+
+const (
+	unixPathAt = 2                    // offsetof(struct sockaddr_un, sun_path), unix(7)
+	unixRetry  = 5 * time.Millisecond // pause while a listener's backlog is full
+)
+
+// connectUnix owns fd. The connection is made by the thread that is in the
+// sandbox's Landlock domain: the kernel itself judges abstract names there. A
+// path is resolved once; the object it led to is judged and connected to.
+func (f *Filter) connectUnix(c *dispatch.Call, fd int, sa []byte) dispatch.Action {
+	path := sa[unixPathAt:]
+	if len(path) == 0 || path[0] == 0 {
+		return f.onThread(fd, sa, -1)
+	}
+	if i := bytes.IndexByte(path, 0); i >= 0 {
+		path = path[:i]
+	}
+	pin, err := openSocket(c.PID(), string(path))
+	if err == nil {
+		err = c.Valid()
+	}
+	if err != nil {
+		if pin >= 0 {
+			unix.Close(pin)
+		}
+		unix.Close(fd)
+		return dispatch.Fail(err)
+	}
+	if !f.mayConnectUnix(pin) {
+		f.reportUnix(c, pin, path)
+		if !f.Audit {
+			unix.Close(pin)
+			unix.Close(fd)
+			return dispatch.Errno(unix.EACCES)
+		}
+	}
+	return f.onThread(fd, unixAddr("/proc/self/fd/"+strconv.Itoa(pin)), pin)
+}
+
+func unixAddr(path string) []byte {
+	sa := make([]byte, unixPathAt, unixPathAt+len(path)+1)
+	sa[0], sa[1] = byte(unix.AF_UNIX), 0
+	if sys.Family(sa) != unix.AF_UNIX {
+		sa[0], sa[1] = 0, byte(unix.AF_UNIX)
+	}
+	return append(append(sa, path...), 0)
+}
+
+// openSocket pins the file that path means for thread pid, without opening it.
+func openSocket(pid int, path string) (int, error) {
+	base := "/proc/" + strconv.Itoa(pid) + "/cwd/"
+	if path[0] == '/' {
+		base = "/proc/" + strconv.Itoa(pid) + "/root/"
+	}
+	return unix.Open(base+path, unix.O_PATH|unix.O_CLOEXEC, 0)
+}
+
+func (f *Filter) mayConnectUnix(pin int) bool {
+	var st unix.Stat_t
+	if unix.Fstat(pin, &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFSOCK {
+		return true // the kernel answers ECONNREFUSED
+	}
+	if name, err := os.Readlink("/proc/self/fd/" + strconv.Itoa(pin)); err == nil && slices.Contains(f.Unix, name) {
+		return true
+	}
+	listeners, err := sockdiag.Unix(st.Ino)
+	if err != nil || len(listeners) == 0 {
+		return false
+	}
+	for _, cookie := range listeners {
+		if !f.own.has(cookie) {
+			return false
+		}
+	}
+	return true
+}
+
+// onThread owns fd and pin. A full backlog must not hold up the thread, so a
+// blocking socket gets a time-out of a moment there and is tried again.
+func (f *Filter) onThread(fd int, sa []byte, pin int) dispatch.Action {
+	blocking := !nonblocking(fd)
+	return dispatch.Defer(func(ctx context.Context) dispatch.Action {
+		defer unix.Close(fd)
+		if pin >= 0 {
+			defer unix.Close(pin)
+		}
+		for {
+			err := f.Thread.Do(func() error { return connectBriefly(fd, sa, blocking) })
+			if err != unix.EAGAIN || !blocking {
+				return dispatch.Result(0, err)
+			}
+			select {
+			case <-ctx.Done():
+				return dispatch.Errno(unix.EINTR)
+			case <-time.After(unixRetry):
+			}
+		}
+	})
+}
+
+func connectBriefly(fd int, sa []byte, blocking bool) error {
+	if blocking {
+		old, err := unix.GetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_SNDTIMEO)
+		if err != nil {
+			return err
+		}
+		brief := unix.NsecToTimeval(int64(time.Millisecond))
+		if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_SNDTIMEO, &brief); err != nil {
+			return err
+		}
+		defer unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_SNDTIMEO, old)
+	}
+	return sys.Connect(fd, sa)
+}
+
+func (f *Filter) reportUnix(c *dispatch.Call, pin int, path []byte) {
+	name, err := os.Readlink("/proc/self/fd/" + strconv.Itoa(pin))
+	if err != nil {
+		name = string(path)
+	}
+	f.Emit(event.Event{
+		Kind: f.denial(), PID: int32(dispatch.TGID(c.PID())), Syscall: c.Name(), Protocol: "unix", Path: name,
+		Reason: "the socket's server is outside the sandbox", AllowWith: "--allow-unix " + name,
+	})
+}

@@ -1,0 +1,98 @@
+package netfilter
+
+import (
+	"encoding/binary"
+	"net/netip"
+
+	"github.com/sandlock/sandlock/dispatch"
+	"github.com/sandlock/sandlock/internal/sys"
+	"golang.org/x/sys/unix"
+)
+
+// pin returns a copy of the socket in the call's first register, owned by the
+// caller, and its cookie.
+func pin(c *dispatch.Call) (fd int, cookie uint64, err error) {
+	if fd, err = c.FD(c.Int(0)); err != nil {
+		return -1, 0, err
+	}
+	if cookie, err = sys.Cookie(fd); err != nil {
+		unix.Close(fd)
+		return -1, 0, err
+	}
+	return fd, cookie, nil
+}
+
+// getpeername shows a redirected socket's own idea of its peer. It is a help
+// for programs, not a protection: to let others pass is safe.
+func (f *Filter) getpeername(c *dispatch.Call) dispatch.Action {
+	if f.peers.n.Load() == 0 {
+		return dispatch.Continue()
+	}
+	fd, cookie, err := pin(c)
+	if err != nil {
+		return dispatch.Continue()
+	}
+	defer unix.Close(fd)
+	to, ok := f.peers.get(cookie)
+	if !ok {
+		return dispatch.Continue()
+	}
+	if _, err := unix.Getpeername(fd); err != nil {
+		return dispatch.Fail(err)
+	}
+	return answerName(c, 1, 2, to, domainV6(fd))
+}
+
+// answerName writes a as a call like getpeername(2) does: cut to the caller's
+// buffer, with the true length behind.
+func answerName(c *dispatch.Call, at, length int, a netip.AddrPort, v6 bool) dispatch.Action {
+	var n [4]byte
+	if err := c.Read(c.Arg(length), n[:]); err != nil {
+		return dispatch.Fail(err)
+	}
+	room := int32(binary.NativeEndian.Uint32(n[:]))
+	if room < 0 {
+		return dispatch.Errno(unix.EINVAL)
+	}
+	sa := sys.EncodeInet(a, v6)
+	if err := c.Write(c.Arg(at), sa[:min(int(room), len(sa))]); err != nil {
+		return dispatch.Fail(err)
+	}
+	binary.NativeEndian.PutUint32(n[:], uint32(len(sa)))
+	if err := c.Write(c.Arg(length), n[:]); err != nil {
+		return dispatch.Fail(err)
+	}
+	return dispatch.Return(0)
+}
+
+// soerror gives the true reason why a redirected connection failed.
+func (f *Filter) soerror(c *dispatch.Call) dispatch.Action {
+	if f.failures.n.Load() == 0 {
+		return dispatch.Continue()
+	}
+	fd, cookie, err := pin(c)
+	if err != nil {
+		return dispatch.Continue()
+	}
+	defer unix.Close(fd)
+	e, ok := f.failures.take(cookie)
+	if !ok {
+		return dispatch.Continue()
+	}
+	unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ERROR) // clears ECONNRESET
+	var n [4]byte
+	if err := c.Read(c.Arg(4), n[:]); err != nil {
+		return dispatch.Fail(err)
+	}
+	room := min(binary.NativeEndian.Uint32(n[:]), 4)
+	var val [4]byte
+	binary.NativeEndian.PutUint32(val[:], uint32(e))
+	binary.NativeEndian.PutUint32(n[:], room)
+	if err := c.Write(c.Arg(3), val[:room]); err != nil {
+		return dispatch.Fail(err)
+	}
+	if err := c.Write(c.Arg(4), n[:]); err != nil {
+		return dispatch.Fail(err)
+	}
+	return dispatch.Return(0)
+}

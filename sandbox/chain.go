@@ -1,0 +1,49 @@
+package sandbox
+
+import (
+	"github.com/sandlock/sandlock/dispatch"
+	"github.com/sandlock/sandlock/internal/sys"
+	"github.com/sandlock/sandlock/netfilter"
+	"golang.org/x/sys/unix"
+)
+
+// tableOf is the table of a run, in the contract's order.
+func tableOf(filter *netfilter.Filter) *dispatch.Table {
+	t := &dispatch.Table{}
+	t.Deny(staticDenials()...)
+	filter.Register(t)
+	return t
+}
+
+// denied are system calls that undo a sandbox or reach other processes.
+var denied = []string{
+	"mount", "umount2", "pivot_root", "swapon", "swapoff", "reboot", "sethostname", "setdomainname", "kexec_load",
+	"kexec_file_load", "init_module", "finit_module", "delete_module", "unshare", "setns", "perf_event_open", "bpf",
+	"userfaultfd", "keyctl", "add_key", "request_key", "ptrace", "process_vm_readv", "process_vm_writev",
+	"open_by_handle_at", "name_to_handle_at", "ioperm", "iopl", "quotactl", "quotactl_fd", "acct", "lookup_dcookie",
+	"nfsservctl", "personality", "chroot", "fsopen", "fsmount", "fsconfig", "fspick", "open_tree", "move_mount",
+	"mount_setattr", "pidfd_getfd", "kcmp", "process_madvise", "syslog", "vhangup", "uselib",
+}
+
+// staticDenials are the refusals that concern no network call.
+func staticDenials() []dispatch.Denial {
+	var out []dispatch.Denial
+	for _, name := range denied {
+		if nr, ok := sys.SyscallNumber(name); ok {
+			out = append(out, dispatch.Denial{Syscall: nr, Errno: unix.EPERM})
+		}
+	}
+	for _, nr := range []int{unix.SYS_IO_URING_SETUP, unix.SYS_IO_URING_ENTER, unix.SYS_IO_URING_REGISTER, unix.SYS_CLONE3} {
+		out = append(out, dispatch.Denial{Syscall: nr, Errno: unix.ENOSYS})
+	}
+	const namespaces = unix.CLONE_NEWNS | unix.CLONE_NEWCGROUP | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC |
+		unix.CLONE_NEWUSER | unix.CLONE_NEWPID | unix.CLONE_NEWNET
+	out = append(out,
+		dispatch.Denial{Syscall: unix.SYS_CLONE, Guard: dispatch.When(dispatch.AnyBit(0, namespaces)), Errno: unix.EPERM},
+		dispatch.Denial{Syscall: unix.SYS_PRLIMIT64, Guard: dispatch.When(dispatch.Ne(0, 0), dispatch.NonNull(2)), Errno: unix.EPERM},
+		dispatch.Denial{Syscall: unix.SYS_PRCTL, Guard: dispatch.When(dispatch.Eq(0, unix.PR_SET_DUMPABLE))})
+	for _, cmd := range []uint32{unix.TIOCSTI, 0x541c /* TIOCLINUX */, unix.TUNSETIFF, 0xaa00 /* USERFAULTFD_IOC_NEW */, 0x894c /* SIOCGSKNS */} {
+		out = append(out, dispatch.Denial{Syscall: unix.SYS_IOCTL, Guard: dispatch.When(dispatch.Eq(1, cmd)), Errno: unix.EPERM})
+	}
+	return out
+}
