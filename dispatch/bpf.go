@@ -129,8 +129,9 @@ func (a *assembler) guard(g Guard, hit int) {
 }
 
 // Program assembles the seccomp filter: a foreign architecture is killed, x32
-// numbers answer ENOSYS, then a balanced search over the numbers leads to the
-// denials and after them to the guards of each system call.
+// numbers and calls newer than our list answer ENOSYS, as on an older kernel, then
+// a balanced search over the numbers leads to the denials and after them to the
+// guards of each system call.
 func (t *Table) Program() ([]unix.SockFilter, error) {
 	chains := t.chains()
 	denials := map[int][]Denial{}
@@ -167,6 +168,7 @@ func (t *Table) Program() ([]unix.SockFilter, error) {
 	if sys.X32Bit != 0 {
 		a.when(jgeK, sys.X32Bit, nosys)
 	}
+	a.when(jgeK, sys.MaxSyscall+1, nosys)
 	leaf := func(nr int) {
 		for _, d := range denials[nr] {
 			a.guard(d.Guard, errno(d.Errno))

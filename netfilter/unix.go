@@ -79,16 +79,33 @@ func (f *Filter) mayConnectUnix(pin int) bool {
 	if name, err := os.Readlink("/proc/self/fd/" + strconv.Itoa(pin)); err == nil && slices.Contains(f.Unix, name) {
 		return true
 	}
-	listeners, err := sockdiag.Unix(st.Ino)
+	return f.ownUnixListener(pin, st.Ino)
+}
+
+// ownUnixListener tells whether all that listen on the pinned file are of the
+// sandbox. The file system counts too: the host's socket may be invisible, because
+// its server is in another network namespace, and the sandbox can make a socket
+// with the same inode number elsewhere.
+func (f *Filter) ownUnixListener(pin int, ino uint64) bool {
+	listeners, err := sockdiag.Unix(ino)
 	if err != nil || len(listeners) == 0 {
 		return false
 	}
-	for _, cookie := range listeners {
-		if !f.own.has(cookie) {
+	dev, err := superBlock(pin)
+	if err != nil {
+		return false
+	}
+	found := false
+	for _, l := range listeners {
+		switch {
+		case l.Dev != dev:
+		case !f.own.has(l.Cookie):
 			return false
+		default:
+			found = true
 		}
 	}
-	return true
+	return found
 }
 
 // onThread owns fd and pin. A full backlog must not hold up the thread, so a

@@ -21,7 +21,7 @@ var denied = []string{
 	"kexec_file_load", "init_module", "finit_module", "delete_module", "unshare", "setns", "perf_event_open", "bpf",
 	"userfaultfd", "keyctl", "add_key", "request_key", "ptrace", "process_vm_readv", "process_vm_writev",
 	"open_by_handle_at", "name_to_handle_at", "ioperm", "iopl", "quotactl", "quotactl_fd", "acct", "lookup_dcookie",
-	"nfsservctl", "personality", "chroot", "fsopen", "fsmount", "fsconfig", "fspick", "open_tree", "move_mount",
+	"nfsservctl", "personality", "chroot", "fsopen", "fsmount", "fsconfig", "fspick", "open_tree", "open_tree_attr", "move_mount",
 	"mount_setattr", "pidfd_getfd", "kcmp", "process_madvise", "syslog", "vhangup", "uselib",
 }
 

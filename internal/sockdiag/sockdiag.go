@@ -63,10 +63,20 @@ func TCP(port uint16) ([]Listener, error) {
 	return out, nil
 }
 
-// Unix returns the cookies of the listening unix sockets that are bound to the
-// file with the given device and inode number. It does not block.
-func Unix(ino uint64) ([]uint64, error) {
-	var out []uint64
+// UnixListener is a unix socket that listens and is bound to a file.
+type UnixListener struct {
+	Cookie uint64
+	// Dev is the number of the file system's super block, as the kernel holds it:
+	// 20 bits of minor number below the major one (MINORBITS of linux/kdev_t.h).
+	// stat(2) may show another one, on btrfs for example; mountinfo shows this.
+	Dev uint32
+}
+
+// Unix returns the listening unix sockets of the caller's network namespace that
+// are bound to a file whose inode number has the low 32 bits of ino. Another file
+// system may have a file of the same number: compare Dev. It does not block.
+func Unix(ino uint64) ([]UnixListener, error) {
+	var out []UnixListener
 	// struct unix_diag_req: family, protocol, pad, states, ino, show, cookie[2].
 	req := make([]byte, 24)
 	req[0] = unix.AF_UNIX
@@ -82,9 +92,10 @@ func Unix(ino uint64) ([]uint64, error) {
 			if n < 4 || n > len(attrs) {
 				return
 			}
+			// struct unix_diag_vfs: ino, dev.
 			if binary.NativeEndian.Uint16(attrs[2:]) == unixAttrVFS && n >= 12 &&
-				uint64(binary.NativeEndian.Uint32(attrs[4:])) == ino&0xffffffff {
-				out = append(out, cookie(msg[8:16]))
+				binary.NativeEndian.Uint32(attrs[4:]) == uint32(ino) {
+				out = append(out, UnixListener{cookie(msg[8:16]), binary.NativeEndian.Uint32(attrs[8:])})
 			}
 			attrs = attrs[min((n+3)&^3, len(attrs)):]
 		}
