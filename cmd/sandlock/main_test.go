@@ -61,7 +61,7 @@ func TestLinks(t *testing.T) {
 	if !slices.Contains(deps, "github.com/spf13/cobra") {
 		t.Fatalf("no list of packages: %q", deps)
 	}
-	for _, heavy := range []string{"net/http", "github.com/elazarl/goproxy"} {
+	for _, heavy := range []string{"net/http", "crypto/tls", "crypto/x509", "github.com/elazarl/goproxy", "github.com/miekg/dns"} {
 		if slices.Contains(deps, heavy) {
 			t.Errorf("the program links %s", heavy)
 		}

@@ -4,13 +4,14 @@ import (
 	"container/list"
 	"sync"
 	"time"
+	"unsafe"
 
-	"github.com/miekg/dns"
+	"golang.org/x/net/dns/dnsmessage"
 )
 
 const (
 	maxCached     = 1024    // answers
-	maxCachedSize = 1 << 20 // bytes on the wire, all answers together
+	maxCachedSize = 4 << 20 // bytes in memory, all answers together, about
 	entrySize     = 128     // bytes, what an answer without records counts as
 )
 
@@ -65,7 +66,7 @@ func (c *cache) put(q question, a answer, now time.Time) {
 	}
 	entry := &cached{question: q, answer: a, made: now, size: entrySize}
 	for _, rr := range a.records {
-		entry.size += dns.Len(rr)
+		entry.size += sizeOf(rr)
 	}
 	c.entries[q] = c.recent.PushFront(entry)
 	c.size += entry.size
@@ -78,4 +79,16 @@ func (c *cache) drop(e *list.Element) {
 	entry := c.recent.Remove(e).(*cached)
 	delete(c.entries, entry.question)
 	c.size -= entry.size
+}
+
+// sizeOf is about what a record takes in memory.
+func sizeOf(rr dnsmessage.Resource) int {
+	const name = int(unsafe.Sizeof(dnsmessage.Name{}))
+	size := 2 * name // the owner's and that of the body
+	if s := serviceOf(rr); s != nil {
+		for _, p := range s.Params {
+			size += int(unsafe.Sizeof(p)) + len(p.Value)
+		}
+	}
+	return size
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -12,6 +11,7 @@ import (
 
 	"github.com/miekg/dns"
 	"github.com/sandlock/sandlock/netfilter/endpoint"
+	"golang.org/x/net/dns/dnsmessage"
 )
 
 // clock is a time that the test moves.
@@ -90,7 +90,7 @@ func TestNegativeTTLIsBounded(t *testing.T) {
 		})
 		l := newLab(t, up, nil, "a.test:443")
 		n, _ := endpoint.ParseName("a.test")
-		if a := l.resolve(context.Background(), question{n, dns.TypeA}); a.ttl != c.ttl || a.rcode != dns.RcodeNameError {
+		if a := l.resolve(context.Background(), question{n, dnsmessage.TypeA}); a.ttl != c.ttl || a.rcode != dnsmessage.RCodeNameError {
 			t.Errorf("%s: %+v", c.soa, a)
 		}
 	}
@@ -118,7 +118,7 @@ func TestCacheIsBounded(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		return question{n, dns.TypeA}
+		return question{n, dnsmessage.TypeA}
 	}
 	for i := range maxCached + 10 {
 		c.put(key(i), answer{ttl: 60}, now)
@@ -133,9 +133,9 @@ func TestCacheIsBounded(t *testing.T) {
 	if _, ok := c.get(key(1), now); ok {
 		t.Error("the oldest entry is still there")
 	}
-	txt := &dns.TXT{Hdr: dns.RR_Header{Name: "a.test.", Rrtype: dns.TypeTXT}, Txt: slices.Repeat([]string{strings.Repeat("x", 250)}, 200)}
-	for i := range 100 {
-		c.put(key(i), answer{ttl: 60, records: []dns.RR{txt}}, now)
+	big := dnsmessage.Resource{Body: &dnsmessage.SVCBResource{Params: []dnsmessage.SVCParam{{Value: make([]byte, 50000)}}}}
+	for i := range 200 {
+		c.put(key(i), answer{ttl: 60, records: []dnsmessage.Resource{big}}, now)
 	}
 	if c.size > maxCachedSize || c.size < maxCachedSize/2 {
 		t.Errorf("%d bytes", c.size)
@@ -163,7 +163,7 @@ func TestEqualQueriesAreAskedOnce(t *testing.T) {
 	n, _ := endpoint.ParseName("a.test")
 	var joined []*flight
 	for range askers {
-		joined = append(joined, l.flights.join(question{n, dns.TypeA}, func(ctx context.Context) answer { return l.resolve(ctx, question{n, dns.TypeA}) }))
+		joined = append(joined, l.flights.join(question{n, dnsmessage.TypeA}, func(ctx context.Context) answer { return l.resolve(ctx, question{n, dnsmessage.TypeA}) }))
 	}
 	<-asked
 	done := make(chan *dns.Msg)
@@ -223,12 +223,12 @@ func TestTooManyFlightsFail(t *testing.T) {
 	work := func(context.Context) answer { <-release; return answer{} }
 	for i := range maxFlights {
 		n, _ := endpoint.ParseName(fmt.Sprintf("n%d.test", i))
-		if f.join(question{n, dns.TypeA}, work) == nil {
+		if f.join(question{n, dnsmessage.TypeA}, work) == nil {
 			t.Fatalf("flight %d is refused", i)
 		}
 	}
 	n, _ := endpoint.ParseName("more.test")
-	if a := f.do(context.Background(), question{n, dns.TypeA}, work); a.rcode != dns.RcodeServerFailure {
+	if a := f.do(context.Background(), question{n, dnsmessage.TypeA}, work); a.rcode != dnsmessage.RCodeServerFailure {
 		t.Errorf("%+v", a)
 	}
 	close(release)

@@ -3,16 +3,21 @@ package resolver
 import (
 	"context"
 	"encoding/binary"
-	"strings"
+	"errors"
 
-	"github.com/miekg/dns"
+	"golang.org/x/net/dns/dnsmessage"
 )
 
 const (
-	headerLen = 12   // RFC 1035 section 4.1.1
-	maxQuery  = 4096 // bytes; one question and its EDNS options need some hundred
-	maxUDP    = 4096 // bytes of an answer over UDP, whatever the client offers
-	ednsSize  = 1232 // bytes, what we announce: fits every path (DNS flag day 2020)
+	headerLen = 12    // RFC 1035 section 4.1.1
+	maxQuery  = 4096  // bytes; one question and its EDNS options need some hundred
+	maxStream = 65535 // bytes of a message over TCP, RFC 1035 section 4.2.2
+	minUDP    = 512   // bytes of an answer over UDP to a client without EDNS, RFC 1035 section 4.2.1
+	maxUDP    = 4096  // bytes of an answer over UDP, whatever the client offers
+	ednsSize  = 1232  // bytes, what we announce: fits every path (DNS flag day 2020)
+
+	rcodeBadVersion = dnsmessage.RCode(16) // BADVERS, RFC 6891 section 9
+	optionExtended  = 15                   // EDNS option code of an extended error, RFC 8914
 )
 
 // Handle answers one DNS message, which came over UDP or TCP (without the length
@@ -26,87 +31,182 @@ func (r *Resolver) Handle(ctx context.Context, query []byte, tcp bool) (out []by
 	}
 	defer func() {
 		if recover() != nil {
-			out = bare(query, dns.RcodeServerFailure)
+			out = bare(query, dnsmessage.RCodeServerFailure)
 		}
 	}()
-	var q dns.Msg
-	if len(query) > maxQuery || q.Unpack(query) != nil {
-		return bare(query, dns.RcodeFormatError)
+	if opcode := query[2] >> 3 & 0xf; opcode != 0 {
+		return bare(query, dnsmessage.RCodeNotImplemented)
 	}
-	m := new(dns.Msg).SetReply(&q)
-	m.RecursionAvailable = true
-	size, edns, good := options(&q, m)
-	switch {
-	case q.Opcode != dns.OpcodeQuery:
-		return bare(query, dns.RcodeNotImplemented)
-	case len(q.Question) != 1 || !good:
-		m.Rcode = dns.RcodeFormatError
-	case edns && q.IsEdns0().Version() != 0:
-		m.Rcode = dns.RcodeBadVers
-	default:
-		r.fill(m, r.decide(ctx, q.Question[0]))
+	if len(query) > maxQuery {
+		return bare(query, dnsmessage.RCodeFormatError)
 	}
-	if tcp {
-		size = dns.MaxMsgSize
+	if end, ok := dotted(query); ok {
+		return r.refuseDotted(ctx, query, end)
 	}
-	m.Truncate(size)
-	m.Compress = true
-	out, err := m.Pack()
+	q, err := parseQuery(query)
 	if err != nil {
-		return bare(query, dns.RcodeServerFailure)
+		return bare(query, dnsmessage.RCodeFormatError)
+	}
+	var a answer
+	if q.version != 0 {
+		a.rcode = rcodeBadVersion
+	} else {
+		a = r.decide(ctx, q.question)
+	}
+	size := q.size
+	if tcp {
+		size = maxStream
+	}
+	if out, err = q.reply(a, size); err != nil {
+		return bare(query, dnsmessage.RCodeServerFailure)
 	}
 	return out
 }
 
-// options reads the client's EDNS (RFC 6891) and gives the reply its own. size
-// is what a UDP answer may have; good is false for more than one OPT record.
-func options(q, m *dns.Msg) (size int, edns, good bool) {
-	size = dns.MinMsgSize
-	for _, rr := range q.Extra {
-		o, ok := rr.(*dns.OPT)
-		if !ok {
-			continue
-		}
-		if edns {
-			return size, true, false
-		}
-		edns = true
-		size = min(max(size, int(o.UDPSize())), maxUDP)
-		m.SetEdns0(ednsSize, o.Do())
-	}
-	return size, edns, true
+// request is a query as far as it matters.
+type request struct {
+	header   dnsmessage.Header
+	question dnsmessage.Question
+	edns     bool
+	dnssecOK bool
+	version  uint8 // of EDNS
+	size     int   // of an answer over UDP
 }
 
-// fill puts an answer into a reply. Names of the question get its casing.
-func (r *Resolver) fill(m *dns.Msg, a answer) {
-	asked := m.Question[0].Name
-	m.Rcode = a.rcode
-	for _, rr := range a.records {
-		rr = dns.Copy(rr)
-		h := rr.Header()
-		h.Ttl = a.ttl
-		if strings.EqualFold(h.Name, asked) {
-			h.Name = asked
+var errQuery = errors.New("not a query with one question")
+
+func parseQuery(query []byte) (request, error) {
+	q := request{size: minUDP}
+	var p dnsmessage.Parser
+	var err error
+	if q.header, err = p.Start(query); err != nil {
+		return q, err
+	}
+	questions, err := p.AllQuestions()
+	if err != nil {
+		return q, err
+	}
+	if len(questions) != 1 {
+		return q, errQuery
+	}
+	q.question = questions[0]
+	if err := p.SkipAllAnswers(); err != nil {
+		return q, err
+	}
+	if err := p.SkipAllAuthorities(); err != nil {
+		return q, err
+	}
+	for {
+		h, err := p.AdditionalHeader()
+		if err == dnsmessage.ErrSectionDone {
+			return q, nil
 		}
-		m.Answer = append(m.Answer, rr)
+		if err != nil {
+			return q, err
+		}
+		if h.Type == dnsmessage.TypeOPT {
+			if q.edns { // RFC 6891 section 6.1.1
+				return q, errQuery
+			}
+			q.edns, q.dnssecOK, q.version = true, h.DNSSECAllowed(), uint8(h.TTL>>16)
+			q.size = min(max(q.size, int(h.Class)), maxUDP)
+		}
+		if err := p.SkipAdditional(); err != nil {
+			return q, err
+		}
+	}
+}
+
+// reply packs an answer into at most size bytes. What does not fit is cut off
+// and the client told to ask over TCP.
+func (q *request) reply(a answer, size int) ([]byte, error) {
+	m := dnsmessage.Message{
+		Header: dnsmessage.Header{ID: q.header.ID, Response: true, RecursionDesired: q.header.RecursionDesired,
+			RecursionAvailable: true, CheckingDisabled: q.header.CheckingDisabled, RCode: a.rcode & 0xf},
+		Questions: []dnsmessage.Question{q.question},
+		Answers:   make([]dnsmessage.Resource, 0, len(a.records)),
+	}
+	asked := lower(q.question.Name)
+	for _, rr := range a.records {
+		rr.Header.TTL = a.ttl
+		if lower(rr.Header.Name) == asked {
+			rr.Header.Name = q.question.Name // with the client's casing
+		}
+		m.Answers = append(m.Answers, rr)
 	}
 	if a.soa != nil {
-		soa := dns.Copy(a.soa)
-		soa.Header().Ttl = a.ttl
-		m.Ns = append(m.Ns, soa)
+		soa := *a.soa
+		soa.Header.TTL = a.ttl
+		m.Authorities = []dnsmessage.Resource{soa}
 	}
-	if o := m.IsEdns0(); o != nil && a.info != nil {
-		o.Option = append(o.Option, a.info)
+	if q.edns {
+		opt := dnsmessage.Resource{Header: dnsmessage.ResourceHeader{Name: rootName}, Body: &dnsmessage.OPTResource{Options: a.info.options()}}
+		if err := opt.Header.SetEDNS0(ednsSize, a.rcode, q.dnssecOK); err != nil {
+			return nil, err
+		}
+		m.Additionals = []dnsmessage.Resource{opt}
 	}
+	out, err := m.Pack()
+	if err != nil || len(out) <= size {
+		return out, err
+	}
+	// The records are of about the same length: so the first guess is close.
+	m.Authorities = nil
+	keep := len(m.Answers) * size / len(out)
+	for m.Truncated = true; keep >= 0; keep-- {
+		m.Answers = m.Answers[:keep]
+		if out, err = m.Pack(); err != nil || len(out) <= size {
+			return out, err
+		}
+	}
+	return nil, errQuery
+}
+
+// extendedError is an extended error (RFC 8914), nil for none.
+type extendedError struct {
+	code uint16
+	text string
+}
+
+func (e *extendedError) options() []dnsmessage.Option {
+	if e == nil {
+		return nil
+	}
+	return []dnsmessage.Option{{Code: optionExtended, Data: append(binary.BigEndian.AppendUint16(nil, e.code), e.text...)}}
 }
 
 // bare answers a message that cannot be read, or not be answered, with its
 // header only.
-func bare(query []byte, rcode int) []byte {
+func bare(query []byte, rcode dnsmessage.RCode) []byte {
 	out := make([]byte, headerLen)
 	copy(out, query[:4])
 	out[2] = out[2]&0x79 | 0x80 // QR; opcode and RD stay
 	out[3] = 0x80 | byte(rcode) // RA
-	binary.BigEndian.PutUint64(out[4:], 0)
+	return out
+}
+
+// dotted tells whether a message has one question about a name in which a label
+// has a dot: the library reads no such name, and no rule can mean one. end is
+// where the question ends.
+func dotted(query []byte) (end int, ok bool) {
+	if binary.BigEndian.Uint16(query[4:]) != 1 {
+		return 0, false
+	}
+	at := headerLen
+	for at < len(query) && query[at] != 0 && query[at] < 0x40 {
+		for _, c := range query[min(at+1, len(query)):min(at+1+int(query[at]), len(query))] {
+			ok = ok || c == '.'
+		}
+		at += 1 + int(query[at])
+	}
+	at += 5 // the root, type and class
+	return at, ok && at <= len(query) && query[at-5] == 0
+}
+
+// refuseDotted answers a query about such a name: it does not exist.
+func (r *Resolver) refuseDotted(ctx context.Context, query []byte, end int) []byte {
+	r.report(ctx, Query{Name: presentation(query[headerLen:]), Type: typeName(dnsmessage.Type(binary.BigEndian.Uint16(query[end-4:])))})
+	out := append(bare(query, dnsmessage.RCodeNameError), query[headerLen:end]...)
+	out[5] = 1 // question
 	return out
 }

@@ -5,8 +5,8 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/miekg/dns"
 	"github.com/sandlock/sandlock/netfilter/endpoint"
+	"golang.org/x/net/dns/dnsmessage"
 )
 
 const maxPointers = 16 // names in one PTR answer
@@ -14,8 +14,8 @@ const maxPointers = 16 // names in one PTR answer
 // questionName reads the name of a query strictly: it must already be what a
 // rule's name is but for case, so that what is judged is what is asked. No
 // mapping, no escapes.
-func questionName(qname string) (endpoint.Name, bool) {
-	text := strings.TrimSuffix(qname, ".")
+func questionName(qname dnsmessage.Name) (endpoint.Name, bool) {
+	text := strings.TrimSuffix(qname.String(), ".")
 	for i := range len(text) {
 		if c := text[i]; c <= ' ' || c >= 0x7f || c == '\\' {
 			return endpoint.Name{}, false
@@ -23,14 +23,6 @@ func questionName(qname string) (endpoint.Name, bool) {
 	}
 	n, err := endpoint.ParseName(text)
 	return n, err == nil && n.String() == strings.ToLower(text)
-}
-
-// presentation is a name for people: miekg/dns has escaped it already.
-func presentation(qname string) string {
-	if qname == "." {
-		return qname
-	}
-	return strings.TrimSuffix(qname, ".")
 }
 
 // isLocalhost tells whether a name always means the loopback (RFC 6761 section 6.3).
@@ -44,48 +36,49 @@ func loopback() []netip.Addr {
 
 // local answers from a table: addresses of the asked family, otherwise no data.
 // What is not localhost is bound.
-func (r *Resolver) local(n endpoint.Name, qtype uint16, addrs []netip.Addr) answer {
+func (r *Resolver) local(n endpoint.Name, qtype dnsmessage.Type, addrs []netip.Addr) answer {
 	a := answer{ttl: localTTL}
 	for _, addr := range addrs {
 		if family(addr) != qtype || len(a.records) >= maxPerName {
 			continue
 		}
 		if isLocalhost(n) || r.bound.add(n, addr) {
-			a.records = append(a.records, addressRecord(dns.Fqdn(n.String()), qtype, addr))
+			a.records = append(a.records, addressRecord(fqdn(n), qtype, addr))
 		}
 	}
 	return a
 }
 
 // family is the type of record that holds an address.
-func family(a netip.Addr) uint16 {
+func family(a netip.Addr) dnsmessage.Type {
 	if a.Is4() {
-		return dns.TypeA
+		return dnsmessage.TypeA
 	}
-	return dns.TypeAAAA
+	return dnsmessage.TypeAAAA
 }
 
-func addressRecord(owner string, qtype uint16, a netip.Addr) dns.RR {
-	h := dns.RR_Header{Name: owner, Rrtype: qtype, Class: dns.ClassINET}
-	if qtype == dns.TypeA {
-		return &dns.A{Hdr: h, A: a.AsSlice()}
+func addressRecord(owner dnsmessage.Name, qtype dnsmessage.Type, a netip.Addr) dnsmessage.Resource {
+	rr := dnsmessage.Resource{Header: dnsmessage.ResourceHeader{Name: owner, Type: qtype, Class: dnsmessage.ClassINET}}
+	if qtype == dnsmessage.TypeA {
+		rr.Body = &dnsmessage.AResource{A: a.As4()}
+	} else {
+		rr.Body = &dnsmessage.AAAAResource{AAAA: a.As16()}
 	}
-	b := a.As16()
-	return &dns.AAAA{Hdr: h, AAAA: b[:]}
+	return rr
 }
 
 // pointer answers a PTR query from the bindings. All other pointers do not
 // exist; that is not reported, because programs ask for pointers by themselves.
-func (r *Resolver) pointer(qname string) answer {
-	addr, ok := reverse(qname)
+func (r *Resolver) pointer(qname dnsmessage.Name) answer {
+	addr, ok := reverse(lower(qname))
 	if !ok {
 		return denied(endpoint.Verdict{})
 	}
 	a := answer{ttl: localTTL}
 	add := func(name string) {
 		if len(a.records) < maxPointers {
-			h := dns.RR_Header{Name: qname, Rrtype: dns.TypePTR, Class: dns.ClassINET}
-			a.records = append(a.records, &dns.PTR{Hdr: h, Ptr: dns.Fqdn(name)})
+			h := dnsmessage.ResourceHeader{Name: qname, Type: dnsmessage.TypePTR, Class: dnsmessage.ClassINET}
+			a.records = append(a.records, dnsmessage.Resource{Header: h, Body: &dnsmessage.PTRResource{PTR: dnsmessage.MustNewName(name + ".")}})
 		}
 	}
 	for _, l := range loopback() {
@@ -102,10 +95,9 @@ func (r *Resolver) pointer(qname string) answer {
 	return a
 }
 
-// reverse reads the address out of a name below in-addr.arpa (RFC 1035 section
+// reverse reads the address out of a lower-case name below in-addr.arpa (RFC 1035 section
 // 3.5) or ip6.arpa (RFC 3596 section 2.5).
-func reverse(qname string) (netip.Addr, bool) {
-	name := strings.ToLower(qname)
+func reverse(name string) (netip.Addr, bool) {
 	if body, ok := strings.CutSuffix(name, ".in-addr.arpa."); ok {
 		labels := strings.Split(body, ".")
 		if len(labels) != 4 {

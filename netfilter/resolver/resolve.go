@@ -7,8 +7,8 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/miekg/dns"
 	"github.com/sandlock/sandlock/netfilter/endpoint"
+	"golang.org/x/net/dns/dnsmessage"
 )
 
 const (
@@ -22,10 +22,10 @@ const (
 
 // found is what upstream said about a name.
 type found struct {
-	rcode   int
-	aliases []dns.RR
-	records []dns.RR // of the asked type, at the end of the aliases
-	soa     *dns.SOA
+	rcode   dnsmessage.RCode
+	aliases []dnsmessage.Resource
+	records []dnsmessage.Resource // of the asked type, at the end of the aliases
+	soa     *dnsmessage.Resource
 	ttl     uint32 // seconds, the smallest of all
 	err     error  // why nothing is known; the rest is then zero
 }
@@ -75,7 +75,7 @@ func (r *Resolver) candidates(n endpoint.Name) []endpoint.Name {
 // verdict about the name: what they are called is not judged.
 func (r *Resolver) find(ctx context.Context, full endpoint.Name, q question) found {
 	f := found{ttl: maxTTL}
-	start := dns.Fqdn(full.String())
+	start := fqdn(full)
 	owner := start
 	for range maxAsks {
 		m, err := r.upstream.ask(ctx, owner, q.qtype)
@@ -83,16 +83,16 @@ func (r *Resolver) find(ctx context.Context, full endpoint.Name, q question) fou
 			return found{err: err}
 		}
 		before := len(f.aliases)
-		if owner = f.follow(m.Answer, owner, q.qtype); owner == "" {
-			return found{err: errAliases}
+		if owner, err = f.follow(m.answers, owner, q.qtype); err != nil {
+			return found{err: err}
 		}
-		f.rcode = m.Rcode
-		f.soa = negativeSOA(m.Ns, owner)
-		if len(f.records) > 0 && m.Rcode == dns.RcodeSuccess {
+		f.rcode = m.rcode
+		f.soa = negativeSOA(m.soas, owner)
+		if len(f.records) > 0 && m.rcode == dnsmessage.RCodeSuccess {
 			f.soa = nil
 			return f.renamed(start, q.name)
 		}
-		if m.Rcode == dns.RcodeNameError || f.soa != nil || len(f.aliases) == before {
+		if m.rcode == dnsmessage.RCodeNameError || f.soa != nil || len(f.aliases) == before {
 			f.records = nil
 			return f.renamed(start, q.name)
 		}
@@ -101,44 +101,46 @@ func (r *Resolver) find(ctx context.Context, full endpoint.Name, q question) fou
 }
 
 // follow adds the chain that begins at owner and the records at its end, and
-// nothing else of what upstream sent; it returns the name at the end, or "" for a
-// chain that is too long or a loop.
-func (f *found) follow(rrs []dns.RR, owner string, qtype uint16) string {
-	byOwner := map[string][]dns.RR{}
+// nothing else of what upstream sent; it returns the name at the end, or an error
+// for a chain that is too long or a loop.
+func (f *found) follow(rrs []dnsmessage.Resource, owner dnsmessage.Name, qtype dnsmessage.Type) (dnsmessage.Name, error) {
+	byOwner := map[string][]dnsmessage.Resource{}
 	for _, rr := range rrs {
-		if rr.Header().Class == dns.ClassINET {
-			key := strings.ToLower(rr.Header().Name)
-			byOwner[key] = append(byOwner[key], rr)
-		}
+		key := lower(rr.Header.Name)
+		byOwner[key] = append(byOwner[key], rr)
 	}
 	for {
-		var alias *dns.CNAME
-		for _, rr := range byOwner[strings.ToLower(owner)] {
-			if rr.Header().Rrtype == qtype && len(f.records) < maxRecords {
+		var alias dnsmessage.Resource
+		var target *dnsmessage.CNAMEResource
+		for _, rr := range byOwner[lower(owner)] {
+			if rr.Header.Type == qtype && len(f.records) < maxRecords {
 				f.records = append(f.records, rr)
 				f.ttl = min(f.ttl, ttlOf(rr))
 			}
-			if c, ok := rr.(*dns.CNAME); ok && alias == nil {
-				alias = c
+			if c, ok := rr.Body.(*dnsmessage.CNAMEResource); ok && target == nil {
+				alias, target = rr, c
 			}
 		}
-		if len(f.records) > 0 || alias == nil {
-			return owner
+		if len(f.records) > 0 || target == nil {
+			return owner, nil
 		}
 		if len(f.aliases) >= maxAliases {
-			return ""
+			return owner, errAliases
 		}
 		f.ttl = min(f.ttl, ttlOf(alias))
 		f.aliases = append(f.aliases, alias)
-		owner = alias.Target
+		owner = target.CNAME
 	}
 }
 
 // renamed gives what was found under the completed name the asked name.
-func (f found) renamed(full string, n endpoint.Name) found {
-	for _, rr := range slices.Concat(f.aliases, f.records) {
-		if strings.EqualFold(rr.Header().Name, full) {
-			rr.Header().Name = dns.Fqdn(n.String())
+func (f found) renamed(full dnsmessage.Name, n endpoint.Name) found {
+	was := lower(full)
+	for _, list := range [][]dnsmessage.Resource{f.aliases, f.records} {
+		for i := range list {
+			if h := &list[i].Header; lower(h.Name) == was {
+				h.Name = fqdn(n)
+			}
 		}
 	}
 	return f
@@ -146,18 +148,18 @@ func (f found) renamed(full string, n endpoint.Name) found {
 
 // ttlOf reads a TTL; what is negative as a signed number counts as 0 (RFC 2181
 // section 8).
-func ttlOf(rr dns.RR) uint32 {
-	if t := rr.Header().Ttl; t <= 1<<31-1 {
+func ttlOf(rr dnsmessage.Resource) uint32 {
+	if t := rr.Header.TTL; t <= 1<<31-1 {
 		return t
 	}
 	return 0
 }
 
 // negativeSOA returns the SOA of a negative answer about owner (RFC 2308).
-func negativeSOA(ns []dns.RR, owner string) *dns.SOA {
-	for _, rr := range ns {
-		if soa, ok := rr.(*dns.SOA); ok && soa.Hdr.Class == dns.ClassINET && dns.IsSubDomain(soa.Hdr.Name, owner) {
-			return soa
+func negativeSOA(soas []dnsmessage.Resource, owner dnsmessage.Name) *dnsmessage.Resource {
+	for i := range soas {
+		if below(owner, soas[i].Header.Name) {
+			return &soas[i]
 		}
 	}
 	return nil
@@ -172,15 +174,15 @@ func (r *Resolver) finish(q question, f found) answer {
 	case len(f.records) == 0:
 		a.records, a.soa, a.ttl = f.aliases, f.soa, 0
 		if f.soa != nil {
-			a.ttl = min(ttlOf(f.soa), f.soa.Minttl, maxNegative, f.ttl)
+			a.ttl = min(ttlOf(*f.soa), f.soa.Body.(*dnsmessage.SOAResource).MinTTL, maxNegative, f.ttl)
 		}
 		return a
 	}
-	var keep []dns.RR
+	var keep []dnsmessage.Resource
 	switch q.qtype {
-	case dns.TypeA, dns.TypeAAAA:
+	case dnsmessage.TypeA, dnsmessage.TypeAAAA:
 		keep = r.addresses(q, f.records, &a)
-	case dns.TypeHTTPS, dns.TypeSVCB:
+	case dnsmessage.TypeHTTPS, dnsmessage.TypeSVCB:
 		keep = r.services(f.records)
 	default:
 		keep = f.records
@@ -195,8 +197,8 @@ func (r *Resolver) finish(q question, f found) answer {
 
 // addresses returns those of the records that the policy lets pass, bound to the
 // asked name. Without room for more, the addresses that are bound already serve.
-func (r *Resolver) addresses(q question, rrs []dns.RR, a *answer) []dns.RR {
-	var keep []dns.RR
+func (r *Resolver) addresses(q question, rrs []dnsmessage.Resource, a *answer) []dnsmessage.Resource {
+	var keep []dnsmessage.Resource
 	var seen []netip.Addr
 	full := false
 	for _, rr := range rrs {
@@ -217,21 +219,21 @@ func (r *Resolver) addresses(q question, rrs []dns.RR, a *answer) []dns.RR {
 			full = true
 			continue
 		}
-		keep = append(keep, addressRecord(rr.Header().Name, q.qtype, addr))
+		keep = append(keep, addressRecord(rr.Header.Name, q.qtype, addr))
 	}
 	switch {
 	case len(keep) > 0:
 	case full:
 		for _, addr := range r.bound.addrs(q.name) {
 			if family(addr) == q.qtype {
-				keep = append(keep, addressRecord(rrs[0].Header().Name, q.qtype, addr))
+				keep = append(keep, addressRecord(rrs[0].Header.Name, q.qtype, addr))
 			}
 		}
 		if keep == nil {
 			*a = broken(errFull)
 		}
 	case a.refused != nil:
-		a.info = &dns.EDNS0_EDE{InfoCode: dns.ExtendedErrorCodeBlocked, ExtraText: a.refused[0].verdict.Reason.String()}
+		a.info = &extendedError{codeBlocked, a.refused[0].verdict.Reason.String()}
 	}
 	return keep
 }
@@ -239,20 +241,18 @@ func (r *Resolver) addresses(q question, rrs []dns.RR, a *answer) []dns.RR {
 // broken is the answer when nothing is known, with the reason; it is kept for a
 // moment. The reason is not told to the asker, whom the upstreams do not concern.
 func broken(err error) answer {
-	a := failure(dns.RcodeServerFailure, dns.ExtendedErrorCodeNetworkError, "no upstream answers this")
+	a := failure(dnsmessage.RCodeServerFailure, codeNetworkError, "no upstream answers this")
 	a.err, a.ttl = err, failTTL
 	return a
 }
 
 // addressOf returns the address of a record, never a mapped one.
-func addressOf(rr dns.RR) (netip.Addr, bool) {
-	var b []byte
-	switch rr := rr.(type) {
-	case *dns.A:
-		b = rr.A.To4()
-	case *dns.AAAA:
-		b = rr.AAAA
+func addressOf(rr dnsmessage.Resource) (netip.Addr, bool) {
+	switch body := rr.Body.(type) {
+	case *dnsmessage.AResource:
+		return netip.AddrFrom4(body.A), true
+	case *dnsmessage.AAAAResource:
+		return netip.AddrFrom16(body.AAAA).Unmap(), true
 	}
-	a, ok := netip.AddrFromSlice(b)
-	return a.Unmap(), ok
+	return netip.Addr{}, false
 }

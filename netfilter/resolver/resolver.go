@@ -12,8 +12,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/miekg/dns"
 	"github.com/sandlock/sandlock/netfilter/endpoint"
+	"golang.org/x/net/dns/dnsmessage"
 )
 
 const (
@@ -80,17 +80,17 @@ func WithPID(ctx context.Context, pid int32) context.Context {
 // question is what is asked: equal questions have equal answers.
 type question struct {
 	name  endpoint.Name
-	qtype uint16
+	qtype dnsmessage.Type
 }
 
 // answer is what is known about a question. It is shared between queries and
 // therefore never changed; TTLs and the casing of names are put in on sending.
 type answer struct {
-	rcode   int
-	records []dns.RR
-	soa     *dns.SOA // of a negative answer, or nil
-	ttl     uint32   // seconds from its making; 0 is not kept
-	info    *dns.EDNS0_EDE
+	rcode   dnsmessage.RCode
+	records []dnsmessage.Resource
+	soa     *dnsmessage.Resource // of a negative answer, or nil
+	ttl     uint32               // seconds from its making; 0 is not kept
+	info    *extendedError
 	refused []refusal
 	err     error // of a failure
 }
@@ -161,47 +161,51 @@ func (r *Resolver) bindHosts() {
 }
 
 // decide says what the answer to a question is, and asks upstream if it must.
-func (r *Resolver) decide(ctx context.Context, q dns.Question) answer {
-	if q.Qclass != dns.ClassINET {
-		return failure(dns.RcodeRefused, dns.ExtendedErrorCodeNotSupported, "only class IN is served")
+func (r *Resolver) decide(ctx context.Context, q dnsmessage.Question) answer {
+	if q.Class != dnsmessage.ClassINET {
+		return failure(dnsmessage.RCodeRefused, codeNotSupported, "only class IN is served")
 	}
-	if q.Qtype == dns.TypePTR {
+	if q.Type == dnsmessage.TypePTR {
 		return r.pointer(q.Name)
 	}
-	told := Query{Name: presentation(q.Name), Type: dns.Type(q.Qtype).String()}
-	told.PID, _ = ctx.Value(pidKey{}).(int32)
+	told := Query{Name: escaped(q.Name), Type: typeName(q.Type)}
 	a, v := r.judge(ctx, q)
 	told.Verdict, told.Err = v, a.err
-	r.config.Report(told)
+	r.report(ctx, told)
 	for _, no := range a.refused {
 		told.Addr, told.Verdict, told.Err = no.addr, no.verdict, nil
-		r.config.Report(told)
+		r.report(ctx, told)
 	}
 	return a
 }
 
+func (r *Resolver) report(ctx context.Context, q Query) {
+	q.PID, _ = ctx.Value(pidKey{}).(int32)
+	r.config.Report(q)
+}
+
 // judge answers a question about a name, with the verdict about the name.
-func (r *Resolver) judge(ctx context.Context, q dns.Question) (answer, endpoint.Verdict) {
+func (r *Resolver) judge(ctx context.Context, q dnsmessage.Question) (answer, endpoint.Verdict) {
 	n, ok := questionName(q.Name)
 	if !ok {
 		return denied(endpoint.Verdict{}), endpoint.Verdict{}
 	}
 	if isLocalhost(n) {
-		return r.local(n, q.Qtype, loopback()), endpoint.Verdict{Allowed: true, Reason: endpoint.AllowRule}
+		return r.local(n, q.Type, loopback()), endpoint.Verdict{Allowed: true, Reason: endpoint.AllowRule}
 	}
 	v := r.config.Policy.Name(n)
 	if !v.Allowed && !r.config.Audit {
 		return denied(v), v
 	}
-	if !served(q.Qtype) {
-		a := failure(dns.RcodeRefused, dns.ExtendedErrorCodeNotSupported, ErrType.Error())
+	if !served(q.Type) {
+		a := failure(dnsmessage.RCodeRefused, codeNotSupported, ErrType.Error())
 		a.err = ErrType
 		return a, endpoint.Verdict{}
 	}
 	if addrs, ok := r.hosts[n]; ok {
-		return r.local(n, q.Qtype, addrs), v
+		return r.local(n, q.Type, addrs), v
 	}
-	return r.lookup(ctx, question{n, q.Qtype}), v
+	return r.lookup(ctx, question{n, q.Type}), v
 }
 
 // lookup answers from the cache, or from upstream together with everybody else
@@ -219,20 +223,27 @@ func (r *Resolver) lookup(ctx context.Context, q question) answer {
 }
 
 // served tells whether queries of a type are answered. PTR has its own way.
-func served(qtype uint16) bool {
+func served(qtype dnsmessage.Type) bool {
 	switch qtype {
-	case dns.TypeA, dns.TypeAAAA, dns.TypeCNAME, dns.TypeHTTPS, dns.TypeSVCB, dns.TypeSRV:
+	case dnsmessage.TypeA, dnsmessage.TypeAAAA, dnsmessage.TypeCNAME, dnsmessage.TypeHTTPS, dnsmessage.TypeSVCB, dnsmessage.TypeSRV:
 		return true
 	}
 	return false
 }
 
-// failure is an answer without records, with an extended error (RFC 8914).
-func failure(rcode int, code uint16, text string) answer {
-	return answer{rcode: rcode, info: &dns.EDNS0_EDE{InfoCode: code, ExtraText: text}}
+// Extended errors, RFC 8914 section 4.
+const (
+	codeBlocked      = 15
+	codeNotSupported = 21
+	codeNetworkError = 23
+)
+
+// failure is an answer without records, with an extended error.
+func failure(rcode dnsmessage.RCode, code uint16, text string) answer {
+	return answer{rcode: rcode, info: &extendedError{code, text}}
 }
 
 // denied is the answer to a name that may not be resolved.
 func denied(v endpoint.Verdict) answer {
-	return failure(dns.RcodeNameError, dns.ExtendedErrorCodeBlocked, v.Reason.String())
+	return failure(dnsmessage.RCodeNameError, codeBlocked, v.Reason.String())
 }

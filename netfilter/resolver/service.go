@@ -1,67 +1,114 @@
 package resolver
 
 import (
+	"encoding/binary"
 	"slices"
 	"strings"
 
-	"github.com/miekg/dns"
+	"golang.org/x/net/dns/dnsmessage"
 )
+
+// serviceOf returns the body of an SVCB or HTTPS record, nil for any other.
+func serviceOf(rr dnsmessage.Resource) *dnsmessage.SVCBResource {
+	switch body := rr.Body.(type) {
+	case *dnsmessage.SVCBResource:
+		return body
+	case *dnsmessage.HTTPSResource:
+		return &body.SVCBResource
+	}
+	return nil
+}
 
 // services returns SVCB and HTTPS records (RFC 9460) without what would lead
 // around the inspection: encrypted client hellos, address hints and HTTP/3. A
 // record that leads to a name which may not be resolved is left out, so that
 // clients fall back at once.
-func (r *Resolver) services(rrs []dns.RR) []dns.RR {
-	var keep []dns.RR
+func (r *Resolver) services(rrs []dnsmessage.Resource) []dnsmessage.Resource {
+	var keep []dnsmessage.Resource
 	for _, rr := range rrs {
-		rr = dns.Copy(rr)
-		var s *dns.SVCB
-		switch rr := rr.(type) {
-		case *dns.SVCB:
-			s = rr
-		case *dns.HTTPS:
-			s = &rr.SVCB
-		default:
+		s := serviceOf(rr)
+		if s == nil || !r.mayLead(rr.Header.Name, s.Target) {
 			continue
 		}
-		if r.mayLead(s) && clean(s) {
-			keep = append(keep, rr)
+		params, ok := clean(s.Params)
+		if !ok {
+			continue
 		}
+		cleaned := dnsmessage.SVCBResource{Priority: s.Priority, Target: s.Target, Params: params}
+		if rr.Body = &cleaned; rr.Header.Type == dnsmessage.TypeHTTPS {
+			rr.Body = &dnsmessage.HTTPSResource{SVCBResource: cleaned}
+		}
+		keep = append(keep, rr)
 	}
 	return keep
 }
 
-func (r *Resolver) mayLead(s *dns.SVCB) bool {
-	if s.Target == "." || strings.EqualFold(s.Target, s.Hdr.Name) {
+func (r *Resolver) mayLead(owner, target dnsmessage.Name) bool {
+	if target == rootName || lower(target) == lower(owner) {
 		return true
 	}
-	n, ok := questionName(s.Target)
+	n, ok := questionName(target)
 	return ok && (r.config.Audit || r.config.Policy.Name(n).Allowed)
 }
 
-// clean strips the parameters; false means that the record is of no use then.
-func clean(s *dns.SVCB) bool {
-	gone := []dns.SVCBKey{dns.SVCB_ECHCONFIG, dns.SVCB_IPV4HINT, dns.SVCB_IPV6HINT}
-	for _, kv := range s.Value {
-		if alpn, ok := kv.(*dns.SVCBAlpn); ok {
-			alpn.Alpn = slices.DeleteFunc(alpn.Alpn, isHTTP3)
-			if len(alpn.Alpn) == 0 {
-				gone = append(gone, dns.SVCB_ALPN)
+// clean returns the parameters that may stay; false means that the record is of
+// no use then.
+func clean(params []dnsmessage.SVCParam) (keep []dnsmessage.SVCParam, ok bool) {
+	gone := []dnsmessage.SVCParamKey{dnsmessage.SVCParamECH, dnsmessage.SVCParamIPv4Hint, dnsmessage.SVCParamIPv6Hint}
+	isGone := func(k dnsmessage.SVCParamKey) bool { return slices.Contains(gone, k) }
+	var alpn, mandatory []byte
+	for _, p := range params {
+		if p.Key == dnsmessage.SVCParamALPN {
+			if alpn, ok = withoutHTTP3(p.Value); !ok {
+				return nil, false
+			}
+			if len(alpn) == 0 {
+				gone = append(gone, dnsmessage.SVCParamALPN)
 			}
 		}
 	}
-	isGone := func(k dns.SVCBKey) bool { return slices.Contains(gone, k) }
-	s.Value = slices.DeleteFunc(s.Value, func(kv dns.SVCBKeyValue) bool {
-		if m, ok := kv.(*dns.SVCBMandatory); ok {
-			m.Code = slices.DeleteFunc(m.Code, isGone)
-			return len(m.Code) == 0
+	noDefault := false
+	for _, p := range params {
+		switch {
+		case isGone(p.Key):
+			continue
+		case p.Key == dnsmessage.SVCParamALPN:
+			p.Value = alpn
+		case p.Key == dnsmessage.SVCParamNoDefaultALPN:
+			noDefault = true
+		case p.Key == dnsmessage.SVCParamMandatory:
+			if len(p.Value)%2 != 0 {
+				return nil, false
+			}
+			for v := p.Value; len(v) > 0; v = v[2:] {
+				if !isGone(dnsmessage.SVCParamKey(binary.BigEndian.Uint16(v))) {
+					mandatory = append(mandatory, v[:2]...)
+				}
+			}
+			if p.Value = mandatory; len(mandatory) == 0 {
+				continue
+			}
 		}
-		return isGone(kv.Key())
-	})
+		keep = append(keep, p)
+	}
 	// Without the default and without an alpn there is no protocol left to speak.
-	return !isGone(dns.SVCB_ALPN) || !slices.ContainsFunc(s.Value, func(kv dns.SVCBKeyValue) bool {
-		return kv.Key() == dns.SVCB_NO_DEFAULT_ALPN
-	})
+	return keep, !noDefault || !isGone(dnsmessage.SVCParamALPN)
+}
+
+// withoutHTTP3 returns a list of protocols, each behind its length (RFC 9460
+// section 7.1.1), without HTTP/3 and its drafts. ok is false for a broken list.
+func withoutHTTP3(list []byte) (keep []byte, ok bool) {
+	for len(list) > 0 {
+		n := 1 + int(list[0])
+		if n == 1 || n > len(list) {
+			return nil, false
+		}
+		if !isHTTP3(string(list[1:n])) {
+			keep = append(keep, list[:n]...)
+		}
+		list = list[n:]
+	}
+	return keep, true
 }
 
 // isHTTP3 tells whether a protocol is HTTP/3 or one of its drafts.

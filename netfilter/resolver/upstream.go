@@ -13,7 +13,8 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/miekg/dns"
+	"golang.org/x/net/dns/dnsmessage"
+	"golang.org/x/sys/unix"
 )
 
 const (
@@ -42,7 +43,7 @@ func rounds() []time.Duration { return []time.Duration{firstWait, laterWait} }
 
 // ask returns the first useful answer (NOERROR or NXDOMAIN) to a question. Servers
 // that failed are not asked again, those that were silent are.
-func (u *upstream) ask(ctx context.Context, name string, qtype uint16) (*dns.Msg, error) {
+func (u *upstream) ask(ctx context.Context, name dnsmessage.Name, qtype dnsmessage.Type) (reply, error) {
 	failed := make([]bool, len(u.servers))
 	var last error
 	for _, wait := range u.rounds {
@@ -59,58 +60,73 @@ func (u *upstream) ask(ctx context.Context, name string, qtype uint16) (*dns.Msg
 			}
 			last, failed[i] = err, !errors.Is(err, os.ErrDeadlineExceeded) && !errors.Is(err, context.DeadlineExceeded)
 			if ctx.Err() != nil {
-				return nil, ctx.Err()
+				return reply{}, ctx.Err()
 			}
 		}
 	}
-	return nil, last
+	return reply{}, last
 }
 
-func (u *upstream) askServer(ctx context.Context, server netip.AddrPort, wait time.Duration, name string, qtype uint16) (*dns.Msg, error) {
-	q := new(dns.Msg).SetQuestion(name, qtype)
-	q.SetEdns0(ednsSize, false)
-	m, err := u.once(ctx, server, wait, q)
-	if err == nil && m.IsEdns0() == nil && (m.Rcode == dns.RcodeFormatError || m.Rcode == dns.RcodeNotImplemented) {
+func (u *upstream) askServer(ctx context.Context, server netip.AddrPort, wait time.Duration, name dnsmessage.Name, qtype dnsmessage.Type) (reply, error) {
+	q := dnsmessage.Question{Name: name, Type: qtype, Class: dnsmessage.ClassINET}
+	m, err := u.once(ctx, server, wait, q, true)
+	if err == nil && !m.edns && (m.rcode == dnsmessage.RCodeFormatError || m.rcode == dnsmessage.RCodeNotImplemented) {
 		// A server from before EDNS (RFC 6891 section 7).
-		q.Extra = nil
-		q.Id = dns.Id()
-		m, err = u.once(ctx, server, wait, q)
+		m, err = u.once(ctx, server, wait, q, false)
 	}
 	switch {
 	case err != nil:
-		return nil, fmt.Errorf("%v: %w", server, err)
-	case m.Rcode != dns.RcodeSuccess && m.Rcode != dns.RcodeNameError:
-		return nil, fmt.Errorf("%v: answers %s", server, dns.RcodeToString[m.Rcode])
+		return reply{}, fmt.Errorf("%v: %w", server, err)
+	case m.rcode != dnsmessage.RCodeSuccess && m.rcode != dnsmessage.RCodeNameError:
+		return reply{}, fmt.Errorf("%v: answers %s", server, codeName(m.rcode))
 	}
 	return m, nil
 }
 
 // once asks over UDP, and over TCP if the answer did not fit.
-func (u *upstream) once(ctx context.Context, server netip.AddrPort, wait time.Duration, q *dns.Msg) (*dns.Msg, error) {
-	query, err := q.Pack()
+func (u *upstream) once(ctx context.Context, server netip.AddrPort, wait time.Duration, q dnsmessage.Question, edns bool) (reply, error) {
+	query, err := pack(q, edns)
 	if err != nil {
-		return nil, err
+		return reply{}, err
 	}
 	m, err := u.transfer(ctx, server, wait, q, query, false)
-	if err != nil || !m.Truncated {
+	if err != nil || !m.truncated {
 		return m, err
 	}
 	return u.transfer(ctx, server, streamMax, q, query, true)
 }
 
-func (u *upstream) transfer(ctx context.Context, server netip.AddrPort, wait time.Duration, q *dns.Msg, query []byte, tcp bool) (*dns.Msg, error) {
+// pack makes a query with an identity that nobody can guess.
+func pack(q dnsmessage.Question, edns bool) ([]byte, error) {
+	var id [2]byte
+	if _, err := unix.Getrandom(id[:], 0); err != nil {
+		return nil, err
+	}
+	m := dnsmessage.Message{Header: dnsmessage.Header{ID: binary.NativeEndian.Uint16(id[:]), RecursionDesired: true},
+		Questions: []dnsmessage.Question{q}}
+	if edns {
+		opt := dnsmessage.Resource{Header: dnsmessage.ResourceHeader{Name: rootName}, Body: &dnsmessage.OPTResource{}}
+		if err := opt.Header.SetEDNS0(ednsSize, dnsmessage.RCodeSuccess, false); err != nil {
+			return nil, err
+		}
+		m.Additionals = []dnsmessage.Resource{opt}
+	}
+	return m.Pack()
+}
+
+func (u *upstream) transfer(ctx context.Context, server netip.AddrPort, wait time.Duration, q dnsmessage.Question, query []byte, tcp bool) (reply, error) {
 	ctx, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
-	reply, err := u.send(ctx, server, query, tcp)
+	got, err := u.send(ctx, server, query, tcp)
 	if err != nil {
-		return nil, err
+		return reply{}, err
 	}
-	m := new(dns.Msg)
-	if err := m.Unpack(reply); err != nil && (tcp || !m.Truncated) {
-		return nil, err
+	m, err := parseReply(got)
+	if err != nil && (tcp || !m.truncated) {
+		return reply{}, err
 	}
-	if !matches(query, reply) || len(m.Question) > 0 && m.Question[0].Qtype != q.Question[0].Qtype {
-		return nil, errStray
+	if !matches(query, got) || len(m.questions) > 0 && m.questions[0].Type != q.Type {
+		return reply{}, errStray
 	}
 	return m, nil
 }
@@ -124,7 +140,7 @@ func matches(query, reply []byte) bool {
 	}
 	switch binary.BigEndian.Uint16(reply[4:]) {
 	case 0:
-		return reply[3]&0xf != dns.RcodeSuccess && reply[3]&0xf != dns.RcodeNameError
+		return reply[3]&0xf != byte(dnsmessage.RCodeSuccess) && reply[3]&0xf != byte(dnsmessage.RCodeNameError)
 	case 1:
 	default:
 		return false

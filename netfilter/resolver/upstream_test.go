@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/miekg/dns"
+	"golang.org/x/net/dns/dnsmessage"
 )
 
 func oneServer() []netip.AddrPort {
@@ -241,7 +242,7 @@ func TestSilentUpstreamIsAskedAgainAndFailingOneIsNot(t *testing.T) {
 			asks++
 			return nil, c.err
 		}}
-		if _, err := u.ask(context.Background(), "a.test.", dns.TypeA); !errors.Is(err, c.err) || asks != c.asks {
+		if _, err := u.ask(context.Background(), dnsmessage.MustNewName("a.test."), dnsmessage.TypeA); !errors.Is(err, c.err) || asks != c.asks {
 			t.Errorf("%d asks, %v", asks, err)
 		}
 	}
@@ -269,7 +270,7 @@ func TestIdentitiesAndPortsVary(t *testing.T) {
 	})
 	u := upstream{servers: []netip.AddrPort{conn.LocalAddr().(*net.UDPAddr).AddrPort()}, send: exchange, rounds: rounds()}
 	for range 32 {
-		if _, err := u.ask(context.Background(), "a.test.", dns.TypeA); err != nil {
+		if _, err := u.ask(context.Background(), dnsmessage.MustNewName("a.test."), dnsmessage.TypeA); err != nil {
 			t.Error(err)
 		}
 	}
