@@ -48,9 +48,9 @@ func (d *deferrals) run(l *Loop, c *Call, fn func(context.Context) Action) {
 	d.ticking = true
 	d.mu.Unlock()
 	if start {
-		go d.tick(l)
+		l.users.Go(func() { d.tick(l) })
 	}
-	go func() {
+	l.users.Go(func() {
 		defer cancel()
 		a := l.deferredAction(c, ctx, fn)
 		d.mu.Lock()
@@ -63,7 +63,7 @@ func (d *deferrals) run(l *Loop, c *Call, fn func(context.Context) Action) {
 			return
 		}
 		l.answer(c, a)
-	}()
+	})
 }
 
 func (l *Loop) deferredAction(c *Call, ctx context.Context, fn func(context.Context) Action) (a Action) {

@@ -14,10 +14,11 @@ import (
 
 // takeover is how long one call may occupy the receiving thread before another
 // thread receives in its stead; idleTicks such periods without a call put the
-// watcher to sleep.
+// watcher to sleep. closeWait is how long Close waits for handlers.
 const (
 	takeover  = 5 * time.Millisecond
 	idleTicks = 20
+	closeWait = time.Second
 )
 
 type counter struct {
@@ -42,6 +43,7 @@ type Loop struct {
 	err        error
 
 	deferred deferrals
+	users    sync.WaitGroup // who may still use the listener's number
 	traps    [sys.MaxSyscall + 1]atomic.Uint64
 }
 
@@ -59,8 +61,8 @@ func (t *Table) NewLoop(listener int, fault func(error)) *Loop {
 
 // Start begins to receive. It returns at once.
 func (l *Loop) Start() {
-	go l.watch()
-	go l.receive(l.generation.Load())
+	l.users.Go(l.watch)
+	l.spawn(l.generation.Load())
 }
 
 // Done is closed when the last process under the filter is gone or the listener
@@ -97,12 +99,23 @@ func (l *Loop) Handled() map[string]uint64 {
 }
 
 // Close ends the loop and closes the listener: calls that still wait fail with
-// ENOSYS.
+// ENOSYS. It is for after the end of the last process under the filter. While a
+// handler of the loop is at work the listener stays open, for its number must
+// not become another one's; Close waits for that a moment.
 func (l *Loop) Close() {
 	l.finish(nil)
 	l.deferred.cancelAll()
-	unix.Close(l.listener)
-	l.index.close()
+	closed := make(chan struct{})
+	go func() {
+		defer close(closed)
+		l.users.Wait()
+		unix.Close(l.listener)
+		l.index.close()
+	}()
+	select {
+	case <-closed:
+	case <-time.After(closeWait):
+	}
 }
 
 func (l *Loop) finish(err error) {
@@ -111,6 +124,10 @@ func (l *Loop) finish(err error) {
 		l.generation.Add(1)
 		close(l.done)
 	})
+}
+
+func (l *Loop) spawn(generation uint64) {
+	l.users.Go(func() { l.receive(generation) })
 }
 
 func (l *Loop) receive(generation uint64) {
@@ -122,7 +139,7 @@ func (l *Loop) receive(generation uint64) {
 		case nil:
 		case unix.EINTR, unix.ENOENT:
 			// ENOENT: the caller died meanwhile, or nobody is left under the filter.
-			if err == unix.ENOENT && l.hungUp() {
+			if err == unix.ENOENT && l.HungUp() {
 				l.finish(nil)
 				return
 			}
@@ -149,7 +166,9 @@ func (l *Loop) receive(generation uint64) {
 	}
 }
 
-func (l *Loop) hungUp() bool {
+// HungUp tells whether no process is left under the filter (Linux 5.9). It does
+// not block.
+func (l *Loop) HungUp() bool {
 	p := []unix.PollFd{{Fd: int32(l.listener)}}
 	unix.Poll(p, 0)
 	return p[0].Revents&(unix.POLLHUP|unix.POLLERR|unix.POLLNVAL) != 0
@@ -180,7 +199,7 @@ func (l *Loop) watch() {
 				idle = 0
 			case l.busy.Load():
 				l.busy.Store(false)
-				go l.receive(l.generation.Add(1))
+				l.spawn(l.generation.Add(1))
 			default:
 				idle++
 			}

@@ -243,13 +243,3 @@ func (x *containment) close() {
 		x.helper.Close()
 	}
 }
-
-// HelperPID returns the process that holds the empty namespace, 0 if none does.
-func (f *Filter) HelperPID() int {
-	f.contain.mu.Lock()
-	defer f.contain.mu.Unlock()
-	if f.contain.helper == nil {
-		return 0
-	}
-	return f.contain.helper.PID()
-}

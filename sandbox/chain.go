@@ -1,18 +1,38 @@
 package sandbox
 
 import (
+	"strings"
+
 	"github.com/sandlock/sandlock/dispatch"
 	"github.com/sandlock/sandlock/internal/sys"
 	"github.com/sandlock/sandlock/netfilter"
 	"golang.org/x/sys/unix"
 )
 
+// builtins are the rooms that put handlers into the table of a run.
+type builtins struct {
+	net *netfilter.Filter
+}
+
 // tableOf is the table of a run, in the contract's order.
-func tableOf(filter *netfilter.Filter) *dispatch.Table {
+func tableOf(b builtins) *dispatch.Table {
 	t := &dispatch.Table{}
 	t.Deny(staticDenials()...)
-	filter.Register(t)
+	b.net.Register(t)
 	return t
+}
+
+// Chains lists the handler chains and the static denials that a run of the
+// policy has, as text for people. It starts nothing.
+func Chains(c *Compiled) (string, error) {
+	filter, err := netfilter.New(netfilter.Config{Policy: c.Endpoints, Binds: c.Binds, Unix: c.Unix})
+	if err != nil {
+		return "", err
+	}
+	defer filter.Close()
+	var b strings.Builder
+	_, err = tableOf(builtins{net: filter}).WriteTo(&b)
+	return b.String(), err
 }
 
 // denied are system calls that undo a sandbox or reach other processes.

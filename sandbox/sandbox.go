@@ -2,218 +2,212 @@
 package sandbox
 
 import (
-	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"os"
-	"os/signal"
-	"runtime"
-	"slices"
-	"strings"
-	"time"
+	"sync"
 
+	"github.com/sandlock/sandlock/dispatch"
 	"github.com/sandlock/sandlock/internal/event"
 	"github.com/sandlock/sandlock/internal/launch"
-	"github.com/sandlock/sandlock/internal/sys"
-	"github.com/sandlock/sandlock/netfilter"
-	"github.com/sandlock/sandlock/netfilter/resolver"
 	"golang.org/x/sys/unix"
 )
 
-// Options are what a run borrows from its caller. A nil file is the process's own.
+// Options are what a run borrows from its caller. As in os/exec, a nil stream is
+// the null device, an *os.File is the command's own, and anything else is joined
+// to the command by a pipe and a goroutine.
 type Options struct {
-	Stdin, Stdout, Stderr *os.File
-	OwnProcess            bool // the process is sandlock's: its signals and children are ours
-	Foreground            bool // the command belongs to the terminal's foreground group
+	Stdin          io.Reader
+	Stdout, Stderr io.Writer
+	// Messages gets one line for each new denial, and a summary at the end. Nil
+	// is nowhere, and so is a policy that is Quiet.
+	Messages io.Writer
+	// OwnProcess says that the calling process is sandlock's own: it then becomes
+	// the reaper of the command's orphans and cannot be read by others, waits for
+	// every child, ignores the keys of its terminal, hands signals on, and stops
+	// and continues with the command. Without it the process is left alone: many
+	// sandboxes may run in it, beside children of its own.
+	OwnProcess bool
 }
 
 // LaunchError is a command that could not be started; Code is the exit code for it.
 type LaunchError = launch.Error
 
-// ErrUsage marks a policy that cannot be carried out as it is written.
-var ErrUsage = errors.New("usage")
+// Errors of a Sandbox that is used out of turn.
+var (
+	ErrNotStarted = errors.New("the sandbox was not started")
+	ErrStarted    = errors.New("the sandbox was started already")
+)
 
-// Run runs the command in a process that is sandlock's own and returns its exit
-// code as a shell would: 128+n for signal n, 124 after the time-out. With an
-// error nothing was run; the code is then 125, 126, 127, or 2 for ErrUsage.
-func Run(ctx context.Context, c *Compiled, o Options) (int, error) {
-	p, policy := &c.Policy, c.Endpoints
-	if len(p.Command) == 0 {
-		return 2, fmt.Errorf("%w: no command", ErrUsage)
-	}
-	if policy.HasDatagramRules() {
-		return 2, fmt.Errorf("%w: udp:// and icmp:// rules are not supported yet; remove them", ErrUsage)
-	}
-	var text, log io.Writer
-	if !p.Quiet {
-		text = cmp.Or(o.Stderr, os.Stderr)
-	}
-	if p.LogFile != "" {
-		file, err := os.OpenFile(p.LogFile, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
-		if err != nil {
-			return 2, fmt.Errorf("--log: %w", err)
-		}
-		defer file.Close()
-		log = file
-	}
-	if err := launch.UserNamespaces(); err != nil {
-		return launch.ExitFailure, fmt.Errorf("datagram sockets need a user namespace: %w; allow unprivileged user namespaces (sysctl kernel.apparmor_restrict_unprivileged_userns=0)", err)
-	}
-	if err := sys.ProbePidfdGetfd(); err != nil {
-		return launch.ExitFailure, errors.New("pidfd_getfd(2) is refused here; run the container with --cap-add=SYS_PTRACE")
-	}
-	path, err := launch.LookPath(p.Command[0], p.Dir, c.Env)
-	if err != nil {
-		return codeOf(err), err
-	}
-	resolv, _ := os.ReadFile("/etc/resolv.conf")
-	hosts, _ := os.ReadFile("/etc/hosts")
-	upstreams, search, ndots, names := resolver.ReadHost(resolv, hosts)
-	if len(p.DNSServers) > 0 {
-		upstreams = p.DNSServers
-	}
-	var sinks []event.Sink
-	if text != nil {
-		sinks = append(sinks, event.Explain(text))
-	}
-	if log != nil {
-		sinks = append(sinks, event.JSONLines(log))
-	}
-	events := event.NewNamed(p.Name, sinks...)
-	defer events.Close()
-	thread, err := launch.NewThread()
-	if err != nil {
-		return launch.ExitFailure, err
-	}
-	defer thread.Close()
-	dns, err := resolver.New(resolver.Config{Policy: policy, Upstreams: upstreams, Hosts: names, Search: search, NDots: ndots, Audit: p.Audit,
-		Report: func(q resolver.Query) {
-			e := event.Event{Kind: event.Deny, PID: q.PID, Protocol: "dns", Name: q.Name, Addr: q.Addr, Reason: q.Verdict.Reason.String(), AllowWith: q.Verdict.AllowWith}
-			switch {
-			case q.Verdict.Allowed:
-				e.Kind = event.Allow
-			case p.Audit:
-				e.Kind = event.Audit
-			}
-			if r := q.Verdict.Rule; r != nil {
-				e.Rule, e.Source = r.Text, r.Source
-			}
-			events.Emit(e)
-		}})
-	if err != nil {
-		return launch.ExitFailure, err
-	}
-	defer dns.Close()
-	filter, err := netfilter.New(netfilter.Config{
-		Policy: policy, Binds: c.Binds, Unix: c.Unix, Audit: p.Audit, Emit: events.Emit, Thread: thread,
-		Resolver: dns,
-	})
-	if err != nil {
-		return launch.ExitFailure, err
-	}
-	defer filter.Close()
-	table := tableOf(filter)
-	prog, err := table.Program()
-	if err != nil {
-		return launch.ExitFailure, err
-	}
-	// Before the start: a command that ends at once leaves its orphans to the
-	// reaper of that moment, and can look at us from its first moment on.
-	if err := launch.HardenSelf(); err != nil {
-		return launch.ExitFailure, err
-	}
-	started, err := launch.Start(thread, launch.Spec{
-		Path: path, Argv: p.Command, Env: c.Env, Dir: p.Dir, Filter: prog,
-		FilterFlags: sys.FilterFlagNewListener | sys.FilterFlagWaitKill,
-		Stdio:       [3]int{0, 1, 2}, PassFDs: slices.Clone(p.PassFDs),
-	})
-	if err != nil {
-		return codeOf(err), err
-	}
-	defer unix.Close(started.PIDFD)
-	// The command shares our terminal and process group: its keys are for it. Not
-	// before the start, for it would inherit that they are ignored.
-	signal.Ignore(unix.SIGINT, unix.SIGQUIT, unix.SIGTSTP, unix.SIGTTOU)
-	loop := table.NewLoop(started.Listener, func(err error) {
-		events.Emit(event.Event{Kind: event.Fault, Reason: err.Error()})
-	})
-	loop.Start()
-	defer loop.Close()
-	code := wait(started.PID, p.Timeout)
-	launch.KillAll(filter.HelperPID())
-	return code, nil
+// Sandbox is one run of a command under a policy. It is made by New, started
+// once, and may be used from any goroutine.
+type Sandbox struct {
+	compiled *Compiled
+	opts     Options
+
+	mu      sync.Mutex
+	started bool
+	ended   bool // the command was waited for: its number may name another process
+	paused  bool
+	cause   error // why the run was ended from here, nil if it was not
+
+	pipes pipes
+	run   *run
+	done  chan struct{} // closed when nothing of the run is left
+	state ExitState
+	err   error // what went wrong beside the command's own status
 }
 
-// Chains lists the handler chains and the static denials that a run of the
-// policy has, as text for people. It starts nothing.
-func Chains(c *Compiled) (string, error) {
-	filter, err := netfilter.New(netfilter.Config{Policy: c.Endpoints, Binds: c.Binds, Unix: c.Unix})
+// run is what exists while the command runs.
+type run struct {
+	*parts
+	proc *launch.Process
+	loop *dispatch.Loop
+}
+
+// New returns a sandbox for the policy's command. It starts and opens nothing.
+func New(c *Compiled, o Options) *Sandbox {
+	return &Sandbox{compiled: c, opts: o, done: make(chan struct{})}
+}
+
+// Start starts the command and returns when it was executed. With an error
+// nothing runs: it is ErrUsage for a policy that cannot be carried out, or a
+// *LaunchError. When ctx ends, so does everything in the sandbox. After a start
+// Wait must be called.
+func (s *Sandbox) Start(ctx context.Context) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.started {
+		return ErrStarted
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	p, err := assemble(s.compiled, s.opts)
 	if err != nil {
-		return "", err
+		s.pipes.closeAll()
+		return err
 	}
-	defer filter.Close()
-	var b strings.Builder
-	_, err = tableOf(filter).WriteTo(&b)
-	return b.String(), err
+	if err := s.pipes.open(s.opts); err != nil {
+		p.close()
+		return err
+	}
+	r := &run{parts: p}
+	if err := r.launch(s.compiled, s.opts, s.pipes.child); err != nil {
+		s.pipes.closeAll()
+		p.close()
+		return err
+	}
+	s.run, s.started = r, true
+	s.pipes.start()
+	go s.reap(ctx)
+	return nil
 }
 
-func codeOf(err error) int {
-	var le *launch.Error
-	if errors.As(err, &le) {
-		return le.Code
+// launch starts the command and the loop that answers it.
+func (r *run) launch(c *Compiled, o Options, stdio [3]int) error {
+	spec := launch.Spec{
+		Path: r.path, Argv: c.Policy.Command, Env: c.Env, Dir: c.Policy.Dir, Filter: r.program,
+		FilterFlags: filterFlags, Stdio: stdio, PassFDs: c.Policy.PassFDs,
 	}
-	return launch.ExitFailure
+	fault := func(err error) { r.events.Emit(event.Event{Kind: event.Fault, Reason: err.Error()}) }
+	serve := func(listener int) {
+		r.loop = r.table.NewLoop(listener, fault)
+		r.loop.Start()
+	}
+	early := launch.TrapsStart(r.table.Trapped())
+	if early {
+		spec.OnListener = serve
+	}
+	if o.OwnProcess {
+		// Before the start: a command that ends at once leaves its orphans to the
+		// reaper of that moment, and can look at us from its first moment on.
+		if err := launch.HardenSelf(); err != nil {
+			return err
+		}
+	}
+	proc, err := launch.Start(r.thread, spec)
+	if err != nil {
+		if r.loop != nil {
+			r.loop.Close()
+		}
+		return err
+	}
+	r.proc = proc
+	if o.OwnProcess {
+		ignoreKeys()
+	}
+	if !early {
+		serve(proc.Listener)
+	}
+	return nil
 }
 
-// wait blocks until the command ended, stops with it and passes signals on.
-func wait(pid int, timeout time.Duration) int {
-	sig := make(chan os.Signal, 16)
-	signal.Notify(sig, unix.SIGTERM, unix.SIGHUP, unix.SIGUSR1, unix.SIGUSR2)
-	defer signal.Stop(sig)
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
-	timedOut := make(chan struct{})
-	if timeout > 0 {
-		t := time.AfterFunc(timeout, func() { close(timedOut); unix.Kill(pid, unix.SIGKILL) })
-		defer t.Stop()
+// Kill ends every process of the sandbox at once. It returns os.ErrProcessDone
+// when they have ended before.
+func (s *Sandbox) Kill() error { return s.end(nil) }
+
+// Pause stops every process of the sandbox, and Resume lets them go on.
+func (s *Sandbox) Pause() error { return s.pause(true) }
+
+// Resume undoes Pause.
+func (s *Sandbox) Resume() error { return s.pause(false) }
+
+func (s *Sandbox) pause(on bool) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.alive(); err != nil {
+		return err
 	}
-	go func() {
-		for {
-			select {
-			case s := <-sig:
-				unix.Kill(pid, s.(unix.Signal))
-			case <-ctx.Done():
-				return
-			}
-		}
-	}()
-	for {
-		var ws unix.WaitStatus
-		got, err := unix.Wait4(-1, &ws, unix.WUNTRACED, nil)
-		switch {
-		case err == unix.EINTR, err == nil && got != pid:
-			continue
-		case err != nil:
-			return launch.ExitFailure
-		case ws.Stopped():
-			// Sent to this very thread, the signal takes effect before the next
-			// line: otherwise the command would go on, in the background, first.
-			runtime.LockOSThread()
-			unix.Tgkill(unix.Getpid(), unix.Gettid(), unix.SIGSTOP)
-			runtime.UnlockOSThread()
-			unix.Kill(pid, unix.SIGCONT)
-			continue
-		}
-		select {
-		case <-timedOut:
-			return launch.ExitTimeout
-		default:
-		}
-		if ws.Signaled() {
-			return 128 + int(ws.Signal())
-		}
-		return ws.ExitStatus()
+	s.paused = on
+	if on {
+		return s.run.thread.SignalAll(unix.SIGSTOP)
 	}
+	return s.run.thread.SignalAll(unix.SIGCONT)
+}
+
+// Signal sends a signal to the command's own process.
+func (s *Sandbox) Signal(sig unix.Signal) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.alive(); err != nil {
+		return err
+	}
+	return unix.PidfdSendSignal(s.run.proc.PIDFD, sig, nil, 0)
+}
+
+// PID returns the number of the command's process, 0 before the start. The
+// number may be used again after the command has ended.
+func (s *Sandbox) PID() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.started {
+		return 0
+	}
+	return s.run.proc.PID
+}
+
+// alive is to be called with mu held.
+func (s *Sandbox) alive() error {
+	switch {
+	case !s.started:
+		return ErrNotStarted
+	case s.ended:
+		return os.ErrProcessDone
+	}
+	return nil
+}
+
+// end kills everything, for a reason that Wait shall return.
+func (s *Sandbox) end(cause error) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.alive(); err != nil {
+		return err
+	}
+	if s.cause == nil {
+		s.cause = cause
+	}
+	return s.run.thread.SignalAll(unix.SIGKILL)
 }

@@ -45,7 +45,9 @@ func netCommand(exit *int) *cobra.Command {
 			_, err = fmt.Print(text)
 			return err
 		}
-		*exit, err = sandbox.Run(context.Background(), compiled, sandbox.Options{OwnProcess: true, Foreground: true})
+		*exit, err = sandbox.Run(context.Background(), compiled, sandbox.Options{
+			Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Messages: os.Stderr, OwnProcess: true,
+		})
 		var launch *sandbox.LaunchError
 		switch {
 		case err == nil:

@@ -26,12 +26,20 @@ type Spec struct {
 	Dir         string // "" is the supervisor's
 	Filter      []unix.SockFilter
 	FilterFlags uint
-	Stdio       [3]int // descriptors of the supervisor that become 0, 1 and 2
+	Stdio       [3]int // descriptors of the supervisor that become 0, 1 and 2; below 3 only as themselves
 	PassFDs     []int  // descriptors that stay open under their numbers; 0 to 2 only permits a socket there
 	// OnListener, if not nil, gets the listener and with it its ownership as soon
 	// as it exists, on a goroutine of its own: for filters that trap a call of the
 	// start itself (execve, dup3, fcntl, close_range). Start waits for the answers.
 	OnListener func(listener int)
+}
+
+// startCalls are what the child calls once the filter is in place.
+var startCalls = []int{unix.SYS_WRITE, unix.SYS_CLOSE_RANGE, unix.SYS_DUP3, unix.SYS_FCNTL, unix.SYS_EXECVE}
+
+// TrapsStart tells whether a filter that traps these calls needs OnListener.
+func TrapsStart(trapped []int) bool {
+	return slices.ContainsFunc(trapped, func(nr int) bool { return slices.Contains(startCalls, nr) })
 }
 
 // Process is a started command. The caller owns both descriptors.
@@ -198,8 +206,11 @@ func stepError(step, exec string, e syscall.Errno) error {
 // descriptors adds the steps that leave exactly 0 to 2 and the passed ones open.
 func (p *plan) descriptors(s Spec) {
 	for i, fd := range s.Stdio {
-		if fd != i {
+		switch flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); {
+		case fd != i:
 			p.add("standard descriptors", unix.SYS_DUP3, uintptr(fd), uintptr(i), 0)
+		case err == nil && flags&unix.FD_CLOEXEC != 0:
+			p.add("standard descriptors", unix.SYS_FCNTL, uintptr(fd), unix.F_SETFD, 0)
 		}
 	}
 	keep := slices.Clone(s.PassFDs)

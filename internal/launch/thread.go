@@ -22,8 +22,9 @@ var ErrThreadClosed = errors.New("the sandbox's thread has ended")
 // domain: what it clones is confined from birth, and what it connects to is
 // judged by the kernel as if the command did it.
 type Thread struct {
-	work chan func()
-	quit chan struct{}
+	work    chan func()
+	quit    chan struct{}
+	helpers []int // processes in its domain that are the supervisor's; only the thread uses it
 }
 
 // NewThread starts the thread: no_new_privs, no TCP bind or connect by itself,

@@ -1,0 +1,157 @@
+package sandbox
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/sandlock/sandlock/dispatch"
+	"github.com/sandlock/sandlock/internal/event"
+	"github.com/sandlock/sandlock/internal/launch"
+	"github.com/sandlock/sandlock/internal/sys"
+	"github.com/sandlock/sandlock/netfilter"
+	"github.com/sandlock/sandlock/netfilter/resolver"
+	"golang.org/x/sys/unix"
+)
+
+const filterFlags = sys.FilterFlagNewListener | sys.FilterFlagWaitKill
+
+// ErrUsage marks a policy that cannot be carried out as it is written.
+var ErrUsage = errors.New("usage")
+
+// usage is an error that is ErrUsage, without saying so in its text.
+type usage struct{ error }
+
+func (u usage) Is(target error) bool { return target == ErrUsage }
+func (u usage) Unwrap() error        { return u.error }
+
+// parts are what a run needs before the command can start. close undoes them in
+// the reverse order.
+type parts struct {
+	path    string // of the program
+	events  *event.Stream
+	thread  *launch.Thread
+	filter  *netfilter.Filter
+	table   *dispatch.Table
+	program []unix.SockFilter
+
+	closers []func()
+}
+
+func (p *parts) onClose(f func()) { p.closers = append(p.closers, f) }
+
+func (p *parts) close() {
+	for len(p.closers) > 0 {
+		last := len(p.closers) - 1
+		p.closers[last]()
+		p.closers = p.closers[:last]
+	}
+}
+
+// assemble makes all that a policy asks for. Everything that is read from files
+// is read here and never again: the command may be able to change them.
+func assemble(c *Compiled, o Options) (*parts, error) {
+	p := &parts{}
+	for _, step := range []func(*parts, *Compiled, Options) error{checkRun, openEvents, openThread, openNetwork, openTable} {
+		if err := step(p, c, o); err != nil {
+			p.close()
+			return nil, err
+		}
+	}
+	return p, nil
+}
+
+// checkRun refuses what this host or this build cannot enforce.
+func checkRun(p *parts, c *Compiled, _ Options) error {
+	if len(c.Policy.Command) == 0 {
+		return usage{errors.New("no command")}
+	}
+	if c.Endpoints.HasDatagramRules() {
+		return usage{errors.New("udp:// and icmp:// rules are not supported yet; remove them")}
+	}
+	if err := launch.UserNamespaces(); err != nil {
+		return fmt.Errorf("datagram sockets need a user namespace: %w; allow unprivileged user namespaces (sysctl kernel.apparmor_restrict_unprivileged_userns=0)", err)
+	}
+	if err := sys.ProbePidfdGetfd(); err != nil {
+		return errors.New("pidfd_getfd(2) is refused here; run the container with --cap-add=SYS_PTRACE")
+	}
+	var err error
+	p.path, err = launch.LookPath(c.Policy.Command[0], c.Policy.Dir, c.Env)
+	return err
+}
+
+func openEvents(p *parts, c *Compiled, o Options) error {
+	var sinks []event.Sink
+	if o.Messages != nil && !c.Policy.Quiet {
+		sinks = append(sinks, event.Explain(o.Messages))
+	}
+	if c.Policy.LogFile != "" {
+		file, err := os.OpenFile(c.Policy.LogFile, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+		if err != nil {
+			return usage{fmt.Errorf("--log: %w", err)}
+		}
+		p.onClose(func() { file.Close() })
+		sinks = append(sinks, event.JSONLines(io.Writer(file)))
+	}
+	p.events = event.NewNamed(c.Policy.Name, sinks...)
+	p.onClose(func() { p.events.Close() })
+	return nil
+}
+
+func openThread(p *parts, _ *Compiled, _ Options) error {
+	thread, err := launch.NewThread()
+	if err != nil {
+		return err
+	}
+	p.thread = thread
+	p.onClose(thread.Close)
+	return nil
+}
+
+func openNetwork(p *parts, c *Compiled, _ Options) error {
+	resolv, _ := os.ReadFile("/etc/resolv.conf")
+	hosts, _ := os.ReadFile("/etc/hosts")
+	upstreams, search, ndots, names := resolver.ReadHost(resolv, hosts)
+	if len(c.Policy.DNSServers) > 0 {
+		upstreams = c.Policy.DNSServers
+	}
+	dns, err := resolver.New(resolver.Config{Policy: c.Endpoints, Upstreams: upstreams, Hosts: names, Search: search,
+		NDots: ndots, Audit: c.Policy.Audit, Report: p.reportQuery(c.Policy.Audit)})
+	if err != nil {
+		return err
+	}
+	p.onClose(func() { dns.Close() })
+	p.filter, err = netfilter.New(netfilter.Config{
+		Policy: c.Endpoints, Binds: c.Binds, Unix: c.Unix, Audit: c.Policy.Audit, Emit: p.events.Emit, Thread: p.thread,
+		Resolver: dns,
+	})
+	if err != nil {
+		return err
+	}
+	p.onClose(func() { p.filter.Close() })
+	return nil
+}
+
+// reportQuery turns the resolver's verdicts into events.
+func (p *parts) reportQuery(audit bool) func(resolver.Query) {
+	return func(q resolver.Query) {
+		e := event.Event{Kind: event.Deny, PID: q.PID, Protocol: "dns", Name: q.Name, Addr: q.Addr, Reason: q.Verdict.Reason.String(), AllowWith: q.Verdict.AllowWith}
+		switch {
+		case q.Verdict.Allowed:
+			e.Kind = event.Allow
+		case audit:
+			e.Kind = event.Audit
+		}
+		if r := q.Verdict.Rule; r != nil {
+			e.Rule, e.Source = r.Text, r.Source
+		}
+		p.events.Emit(e)
+	}
+}
+
+func openTable(p *parts, _ *Compiled, _ Options) (err error) {
+	p.table = tableOf(builtins{net: p.filter})
+	p.program, err = p.table.Program()
+	return err
+}

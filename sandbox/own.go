@@ -1,0 +1,74 @@
+package sandbox
+
+import (
+	"os"
+	"os/signal"
+	"runtime"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// ignoreKeys: the command shares our terminal and process group, so its keys are
+// for it. Not before the start, for it would inherit that they are ignored.
+func ignoreKeys() { signal.Ignore(unix.SIGINT, unix.SIGQUIT, unix.SIGTSTP, unix.SIGTTOU) }
+
+// waitOwn waits for the command in a process that is sandlock's own: it reaps
+// the command's orphans, hands signals on, and stops and continues with it.
+func (s *Sandbox) waitOwn() (ExitState, error) {
+	sig := make(chan os.Signal, 16)
+	signal.Notify(sig, unix.SIGTERM, unix.SIGHUP, unix.SIGUSR1, unix.SIGUSR2)
+	done := make(chan struct{})
+	defer close(done)
+	defer signal.Stop(sig)
+	go func() {
+		for {
+			select {
+			case got := <-sig:
+				s.Signal(got.(unix.Signal))
+			case <-done:
+				return
+			}
+		}
+	}()
+	for {
+		var state ExitState
+		pid, err := wait4(-1, unix.WUNTRACED, &state)
+		switch {
+		case err != nil:
+			return state, err
+		case pid != s.run.proc.PID:
+		case state.Status.Stopped():
+			s.stopToo()
+		default:
+			return state, nil
+		}
+	}
+}
+
+// stopToo stops this process with the command, unless Pause did it, and wakes the
+// command when it goes on itself.
+func (s *Sandbox) stopToo() {
+	s.mu.Lock()
+	paused := s.paused
+	s.mu.Unlock()
+	if paused {
+		return
+	}
+	// Sent to this very thread, the signal takes effect before the next line:
+	// otherwise the command would go on, in the background, first.
+	runtime.LockOSThread()
+	unix.Tgkill(unix.Getpid(), unix.Gettid(), unix.SIGSTOP)
+	runtime.UnlockOSThread()
+	s.Signal(unix.SIGCONT)
+}
+
+// reapOrphans frees what has ended below this process.
+func reapOrphans() {
+	for {
+		pid, err := syscall.Wait4(-1, nil, unix.WNOHANG, nil)
+		if pid <= 0 && err != syscall.EINTR {
+			return
+		}
+	}
+}
