@@ -21,6 +21,9 @@ const (
 	closeWait = time.Second
 )
 
+// maxReceivers bounds the threads whose handler blocks. Once all do, calls wait.
+const maxReceivers = 256
+
 type counter struct {
 	name string
 	n    atomic.Uint64
@@ -34,6 +37,7 @@ type Loop struct {
 	fault    func(error)
 
 	generation atomic.Uint64 // which receiver is the current one
+	receivers  atomic.Int32  // how many there are, the blocked ones too
 	seq        atomic.Uint64 // calls received
 	busy       atomic.Bool
 	asleep     atomic.Bool
@@ -127,7 +131,11 @@ func (l *Loop) finish(err error) {
 }
 
 func (l *Loop) spawn(generation uint64) {
-	l.users.Go(func() { l.receive(generation) })
+	l.receivers.Add(1)
+	l.users.Go(func() {
+		defer l.receivers.Add(-1)
+		l.receive(generation)
+	})
 }
 
 func (l *Loop) receive(generation uint64) {
@@ -197,7 +205,7 @@ func (l *Loop) watch() {
 			switch {
 			case now != last:
 				idle = 0
-			case l.busy.Load():
+			case l.busy.Load() && l.receivers.Load() < maxReceivers:
 				l.busy.Store(false)
 				l.spawn(l.generation.Add(1))
 			default:
@@ -219,12 +227,25 @@ func (l *Loop) serve(c *Call) {
 
 // walk asks the chain. A fault in a handler denies the call and harms no other.
 func (l *Loop) walk(c *Call) (a Action) {
+	returned := false
 	defer func() {
-		if r := recover(); r != nil {
+		switch r := recover(); {
+		case r != nil:
 			l.fault(fmt.Errorf("handler for %s: %v\n%s", c, r, debug.Stack()))
 			a = Errno(unix.EPERM)
+		case !returned:
+			// runtime.Goexit ends this receiver, whatever is done.
+			l.fault(fmt.Errorf("handler for %s ended its goroutine", c))
+			l.answer(c, Errno(unix.EPERM))
+			l.spawn(l.generation.Add(1))
 		}
 	}()
+	a = l.askAll(c)
+	returned = true
+	return a
+}
+
+func (l *Loop) askAll(c *Call) Action {
 	for _, k := range l.chains[c.Nr()] {
 		if !k.guard.Holds(&c.n.Data.Args) {
 			continue

@@ -18,6 +18,9 @@ var ErrDeniedSyscall = errors.New("system call is denied by the policy")
 // ErrInvalidSyscall reports a number that names no system call of this machine.
 var ErrInvalidSyscall = errors.New("no such system call")
 
+// ErrNoHandler reports a registration that could never be asked.
+var ErrNoHandler = errors.New("no system call, or no handler for it")
+
 // Registration puts a handler into the chain of each of its system calls. Where
 // the guard does not hold, the call does not concern the handler.
 type Registration struct {
@@ -56,7 +59,7 @@ func (t *Table) Deny(d ...Denial) { t.denials = append(t.denials, d...) }
 // unknown, and then registers nothing.
 func (t *Table) Handle(r Registration) error {
 	if r.Handler == nil || len(r.Syscalls) == 0 {
-		return fmt.Errorf("handler %q: needs a handler and at least one system call", r.Name)
+		return fmt.Errorf("handler %q: %w", r.Name, ErrNoHandler)
 	}
 	for _, nr := range r.Syscalls {
 		if sys.SyscallName(nr) == "" {

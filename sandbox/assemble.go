@@ -150,8 +150,13 @@ func (p *parts) reportQuery(audit bool) func(resolver.Query) {
 	}
 }
 
-func openTable(p *parts, _ *Compiled, _ Options) (err error) {
-	p.table = tableOf(builtins{net: p.filter})
+func openTable(p *parts, c *Compiled, o Options) (err error) {
+	p.table = tableOf(builtins{net: p.filter}, c.DenySyscalls)
+	for _, r := range o.Handlers {
+		if err := p.table.Handle(r); err != nil {
+			return usage{err}
+		}
+	}
 	p.program, err = p.table.Program()
 	return err
 }

@@ -14,9 +14,13 @@ type builtins struct {
 	net *netfilter.Filter
 }
 
-// tableOf is the table of a run, in the contract's order.
-func tableOf(b builtins) *dispatch.Table {
+// tableOf is the table of a run, in the contract's order. extra are calls that
+// the policy denies beside ours.
+func tableOf(b builtins, extra []int) *dispatch.Table {
 	t := &dispatch.Table{}
+	for _, nr := range extra {
+		t.Deny(dispatch.Denial{Syscall: nr, Errno: unix.EPERM})
+	}
 	t.Deny(staticDenials()...)
 	b.net.Register(t)
 	return t
@@ -31,7 +35,7 @@ func Chains(c *Compiled) (string, error) {
 	}
 	defer filter.Close()
 	var b strings.Builder
-	_, err = tableOf(builtins{net: filter}).WriteTo(&b)
+	_, err = tableOf(builtins{net: filter}, c.DenySyscalls).WriteTo(&b)
 	return b.String(), err
 }
 

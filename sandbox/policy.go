@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/sandlock/sandlock/internal/sys"
 	"github.com/sandlock/sandlock/netfilter/endpoint"
 	"golang.org/x/sys/unix"
 )
@@ -32,6 +33,8 @@ type Policy struct {
 	AllowPrivate        bool             // names may lead to special-use addresses
 	DNSServers          []netip.AddrPort // upstreams of the resolver; empty: those of resolv.conf
 
+	DenySyscalls []string // names as in syscalls(2) that fail with EPERM
+
 	Audit   bool // allow endpoints and report what would be denied
 	Quiet   bool // no text of ours on standard error
 	LogFile string
@@ -52,6 +55,8 @@ type Compiled struct {
 	Binds     endpoint.BindPolicy
 	Unix      []string // AllowUnix, clean, and what its symbolic links lead to
 	Env       []string // the whole environment of the command
+
+	DenySyscalls []int // their numbers
 
 	rules []endpoint.Rule
 }
@@ -81,6 +86,14 @@ func (p *Policy) Compile() (*Compiled, error) {
 		paths, err := unixPaths(path)
 		keep(err)
 		c.Unix = append(c.Unix, paths...)
+	}
+	for _, name := range p.DenySyscalls {
+		nr, ok := sys.SyscallNumber(name)
+		if !ok {
+			keep(fmt.Errorf("DenySyscalls: %q is no system call of this machine; syscalls(2) lists them", name))
+			continue
+		}
+		c.DenySyscalls = append(c.DenySyscalls, nr)
 	}
 	for _, check := range []func(*Policy) error{checkEnv, checkSurroundings, checkFDs} {
 		keep(check(p))

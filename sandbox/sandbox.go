@@ -23,6 +23,10 @@ type Options struct {
 	// Messages gets one line for each new denial, and a summary at the end. Nil
 	// is nowhere, and so is a policy that is Quiet.
 	Messages io.Writer
+	// Handlers are asked after all builtins, in this order. One for a call that is
+	// denied or unknown fails the start with dispatch.ErrDeniedSyscall or
+	// dispatch.ErrInvalidSyscall.
+	Handlers []dispatch.Registration
 	// OwnProcess says that the calling process is sandlock's own: it then becomes
 	// the reaper of the command's orphans and cannot be read by others, waits for
 	// every child, ignores the keys of its terminal, hands signals on, and stops
