@@ -91,9 +91,13 @@ func (c *Call) Write(addr uint64, buf []byte) error {
 
 // FD returns a copy of the caller's descriptor fd, close-on-exec and owned by
 // the caller of this method. It fails with EBADF when there is none, and with
-// EPERM when the kernel refuses pidfd_getfd(2).
+// EPERM where pidfd_getfd(2) is refused and no handler injected the socket.
 func (c *Call) FD(fd int) (int, error) {
-	n, err := c.loop.index.getfd(c.PID(), fd)
+	copyOf := c.loop.index.getfd
+	if c.loop.kept != nil {
+		copyOf = c.loop.kept.get
+	}
+	n, err := copyOf(c.PID(), fd)
 	if err != nil {
 		return -1, err
 	}
@@ -102,6 +106,14 @@ func (c *Call) FD(fd int) (int, error) {
 		return -1, err
 	}
 	return n, nil
+}
+
+// Release says that the socket which fd, a copy from FD, is one of needs no
+// handler any more. It matters where sockets are kept (Table.KeepSockets).
+func (c *Call) Release(fd int) {
+	if c.loop.kept != nil {
+		c.loop.kept.release(fd)
+	}
 }
 
 // AddFD installs a copy of fd in the caller at the number at (any if negative)

@@ -34,6 +34,7 @@ type Loop struct {
 	listener int
 	chains   map[int][]link
 	index    *index
+	kept     *keptSockets // nil where the kernel copies descriptors
 	fault    func(error)
 
 	generation atomic.Uint64 // which receiver is the current one
@@ -57,6 +58,9 @@ func (t *Table) NewLoop(listener int, fault func(error)) *Loop {
 	l := &Loop{
 		listener: listener, chains: t.chains(), index: newIndex(), fault: fault,
 		wake: make(chan struct{}, 1), done: make(chan struct{}),
+	}
+	if t.members != nil {
+		l.kept = &keptSockets{members: t.members}
 	}
 	l.asleep.Store(true)
 	sys.SyncWakeUp(listener) // EINVAL before 6.6: the wake-up then only costs more
@@ -268,6 +272,9 @@ func (l *Loop) answer(c *Call, a Action) {
 	case actReturn:
 		r.Val = a.val
 	case actInject:
+		if l.kept != nil {
+			l.kept.keep(l, a.fd)
+		}
 		n, err := sys.AddFDSend(l.listener, c.n.ID, a.fd, a.cloexec)
 		unix.Close(a.fd)
 		if a.done != nil {

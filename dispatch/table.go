@@ -45,7 +45,13 @@ type Table struct {
 	builtin []Registration
 	user    []Registration
 	denials []Denial
+	members func() ([]int, error) // set by KeepSockets
 }
+
+// KeepSockets is for where pidfd_getfd(2) is refused: Call.FD then returns only
+// sockets that a handler injected, of which the loop keeps copies. members lists
+// the processes of the sandbox; it may block.
+func (t *Table) KeepSockets(members func() ([]int, error)) { t.members = members }
 
 // Builtin appends a registration to the chains. The order of calls is the order
 // in which handlers are asked.

@@ -115,6 +115,7 @@ func (f *Filter) listen(c *dispatch.Call) dispatch.Action {
 	if err := unix.Listen(fd, c.Int(1)); err != nil {
 		return dispatch.Fail(err)
 	}
+	c.Release(fd)
 	if cookie, err := sys.Cookie(fd); err == nil && !f.own.add(cookie) {
 		f.Emit(event.Event{Kind: event.Fault, Reason: "too many listeners: the sandbox cannot reach this one"})
 	}

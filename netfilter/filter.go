@@ -30,6 +30,8 @@ type Config struct {
 	Audit    bool
 	// Emit takes an event and never blocks.
 	Emit func(event.Event)
+	// Create says that the supervisor must make every socket of the command.
+	Create bool
 	// Thread is in the sandbox's Landlock domain: unix connects are made there.
 	Thread *launch.Thread
 }
@@ -103,6 +105,9 @@ func (f *Filter) Register(t *dispatch.Table) {
 		t.Builtin(dispatch.Registration{Name: name, Syscalls: nrs, Guard: g, Handler: h})
 	}
 	reg("net.connect", f.connect, nil, unix.SYS_CONNECT)
+	if f.Create {
+		reg("net.create", f.create, created(), unix.SYS_SOCKET)
+	}
 	reg("net.socket", f.socket, dispatch.When(dispatch.Ne(0, unix.AF_UNIX), sockType(unix.SOCK_DGRAM)), unix.SYS_SOCKET)
 	reg("net.socketpair", f.socketpair, dispatch.When(dispatch.Eq(0, unix.AF_UNIX), sockType(unix.SOCK_DGRAM)).Or(
 		dispatch.When(dispatch.Eq(0, unix.AF_UNIX), sockType(unix.SOCK_RAW))), unix.SYS_SOCKETPAIR)

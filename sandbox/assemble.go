@@ -30,6 +30,7 @@ func (u usage) Unwrap() error        { return u.error }
 // the reverse order.
 type parts struct {
 	path    string // of the program
+	create  bool   // pidfd_getfd(2) is refused: we make the command's sockets
 	events  *event.Stream
 	thread  *launch.Thread
 	filter  *netfilter.Filter
@@ -73,9 +74,10 @@ func checkRun(p *parts, c *Compiled, _ Options) error {
 	if err := launch.UserNamespaces(); err != nil {
 		return fmt.Errorf("datagram sockets need a user namespace: %w; allow unprivileged user namespaces (sysctl kernel.apparmor_restrict_unprivileged_userns=0)", err)
 	}
-	if err := sys.ProbePidfdGetfd(); err != nil {
-		return errors.New("pidfd_getfd(2) is refused here; run the container with --cap-add=SYS_PTRACE")
+	if err := sys.ProbeMemory(); err != nil {
+		return fmt.Errorf("process_vm_readv(2) or process_vm_writev(2) is refused here: %w; run the container with --cap-add=SYS_PTRACE", err)
 	}
+	p.create = sys.ProbePidfdGetfd() != nil
 	var err error
 	p.path, err = launch.LookPath(c.Policy.Command[0], c.Policy.Dir, c.Env)
 	return err
@@ -124,7 +126,7 @@ func openNetwork(p *parts, c *Compiled, _ Options) error {
 	p.onClose(func() { dns.Close() })
 	p.filter, err = netfilter.New(netfilter.Config{
 		Policy: c.Endpoints, Binds: c.Binds, Unix: c.Unix, Audit: c.Policy.Audit, Emit: p.events.Emit, Thread: p.thread,
-		Resolver: dns,
+		Resolver: dns, Create: p.create,
 	})
 	if err != nil {
 		return err
@@ -152,6 +154,9 @@ func (p *parts) reportQuery(audit bool) func(resolver.Query) {
 
 func openTable(p *parts, c *Compiled, o Options) (err error) {
 	p.table = tableOf(builtins{net: p.filter}, c.DenySyscalls)
+	if p.create {
+		p.table.KeepSockets(p.thread.Members)
+	}
 	for _, r := range o.Handlers {
 		if err := p.table.Handle(r); err != nil {
 			return usage{err}

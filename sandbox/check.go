@@ -49,7 +49,7 @@ var features = [...]Feature{
 		"use Linux 5.19 or later", probeWaitKillable},
 	{"seccomp-sync-wake-up", "6.6", Optional, "an answer costs less",
 		"use Linux 6.6 or later", probeSyncWakeUp},
-	{"pidfd-getfd", "5.6", Required, "the socket that was judged is the one that is used",
+	{"pidfd-getfd", "5.6", Optional, "a socket needs no copy while it is open, and one that was inherited can be used",
 		"in a container, add CAP_SYS_PTRACE (docker run --cap-add SYS_PTRACE) or a seccomp profile that allows pidfd_getfd", probePidfd},
 	{"process-vm-readv", "3.2", Required, "the arguments of a call are read",
 		"in a container, add CAP_SYS_PTRACE or a seccomp profile that allows process_vm_readv", probeMemory},

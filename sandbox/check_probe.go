@@ -70,19 +70,16 @@ func probeListener(h *host) (string, bool) {
 
 func probePidfd(*host) (string, bool) {
 	if err := sys.ProbePidfdGetfd(); err != nil {
-		return "refused: " + err.Error(), false
+		return "refused: " + err.Error() + "; the supervisor makes the sockets", false
 	}
 	return "works", true
 }
 
 func probeMemory(*host) (string, bool) {
-	// Nothing is mapped at page 0: the kernel itself answers EFAULT.
-	var b [1]byte
-	_, err := sys.ReadMemory(os.Getpid(), 0, b[:])
-	if errors.Is(err, unix.EFAULT) {
-		return "works", true
+	if err := sys.ProbeMemory(); err != nil {
+		return "refused: " + err.Error(), false
 	}
-	return "refused: " + fmt.Sprint(err), false
+	return "works", true
 }
 
 // probeYama reads kernel.yama.ptrace_scope: 0 and 1 let a process look at its
