@@ -3,6 +3,8 @@ package dispatch
 import (
 	"encoding/binary"
 	"errors"
+	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"github.com/sandlock/sandlock/internal/sys"
@@ -125,5 +127,54 @@ func TestRegistrationErrors(t *testing.T) {
 	}
 	if err := tb.Handle(Registration{"u", []int{unix.SYS_GETPID}, nil, h}); err != nil {
 		t.Errorf("allowed: %v", err)
+	}
+}
+
+// Whatever the guards are, the kernel's program and the loop read them alike,
+// and a program with more than a jump's reach between its parts is right too.
+func TestProgramAgreesWithTheTable(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 2))
+	h := HandlerFunc(func(*Call) Action { return Continue() })
+	values := []uint64{0, 1, 2, 1 << 31, 1 << 32, 1<<32 | 1, ^uint64(0)}
+	pick := func() uint64 { return values[r.IntN(len(values))] }
+	guard := func() Guard {
+		var g Guard
+		for range r.IntN(4) {
+			var all []Test
+			for range 1 + r.IntN(3) {
+				all = append(all, Test{Arg: r.IntN(6), Wide: r.IntN(2) == 0, Mask: pick(), Value: pick(), Not: r.IntN(2) == 0})
+			}
+			g = append(g, all)
+		}
+		return g
+	}
+	nrs := []int{unix.SYS_READ, unix.SYS_WRITE, unix.SYS_SOCKET, unix.SYS_CONNECT, unix.SYS_SENDTO, unix.SYS_EXECVE, sys.MaxSyscall}
+	for round := range 60 {
+		tb := &Table{}
+		for range r.IntN(40) {
+			tb.Deny(Denial{nrs[r.IntN(len(nrs))], guard(), unix.Errno(r.IntN(3))})
+		}
+		for range r.IntN(40) {
+			tb.Builtin(Registration{"h", []int{nrs[r.IntN(len(nrs))]}, guard(), h})
+		}
+		run := machine(t, tb)
+		for range 300 {
+			nr := nrs[r.IntN(len(nrs))]
+			args := [6]uint64{pick(), pick(), pick(), pick(), pick(), pick()}
+			want := uint32(sys.RetAllow)
+			for _, l := range tb.chains()[nr] {
+				if l.guard.Holds(&args) {
+					want = sys.RetUserNotif
+				}
+			}
+			for _, d := range slices.Backward(tb.denials) {
+				if d.Syscall == nr && d.Guard.Holds(&args) {
+					want = sys.RetErrno | uint32(d.Errno)
+				}
+			}
+			if got := run(sys.AuditArch, uint32(nr), args); got != want {
+				t.Fatalf("round %d, %s%x: %#x, want %#x", round, sys.SyscallName(nr), args, got, want)
+			}
+		}
 	}
 }
