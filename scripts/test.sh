@@ -12,7 +12,7 @@ user=sandlock-test
 commands=(
 	curl:curl wget:wget git:git python3:python3 node:nodejs npm:npm openssl:openssl redis-server:redis-server
 	redis-cli:redis-tools ssh:openssh-client /usr/sbin/sshd:openssh-server gcc:gcc javac:openjdk-17-jdk-headless musl-gcc:musl-tools dig:dnsutils
-	ip:iproute2 busybox:busybox strace:strace setpriv:util-linux getent:libc-bin
+	ip:iproute2 busybox:busybox strace:strace certtool:gnutls-bin setpriv:util-linux getent:libc-bin
 )
 packages=(python3-venv python3-requests python3-httpx python3-pip libc6-dev) # they have no command of their own
 
