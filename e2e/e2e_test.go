@@ -287,7 +287,7 @@ func TestProbesFail(t *testing.T) {
 		"mptcp":         "socket.socket(socket.AF_INET,socket.SOCK_STREAM,262)",
 		"raw":           "socket.socket(socket.AF_INET,socket.SOCK_RAW,1)",
 		"packet":        "socket.socket(socket.AF_PACKET,socket.SOCK_DGRAM,0)",
-		"netlink":       "socket.socket(socket.AF_NETLINK,socket.SOCK_RAW,0)",
+		"netlink diag":  "socket.socket(socket.AF_NETLINK,socket.SOCK_RAW,4)",
 		"unix dgram":    "socket.socket(socket.AF_UNIX,socket.SOCK_DGRAM)",
 		"mark":          "socket.socket().setsockopt(1,36,1)",
 		"supervisor":    "import os;open('/proc/%d/mem'%os.getppid(),'rb')",

@@ -81,7 +81,7 @@ func (f *Filter) socketpair(c *dispatch.Call) dispatch.Action {
 }
 
 func (f *Filter) startContained() error {
-	h, err := launch.NewNetHelper(f.Thread)
+	h, err := launch.NewNetHelper(f.Thread, true)
 	if err != nil {
 		return err
 	}

@@ -18,7 +18,7 @@ func denials() []dispatch.Denial {
 		return dispatch.Denial{Syscall: nr, Guard: g, Errno: e}
 	}
 	out := []dispatch.Denial{
-		d(unix.SYS_SOCKET, when(ne(0, unix.AF_UNIX), ne(0, unix.AF_INET), ne(0, unix.AF_INET6)), unix.EAFNOSUPPORT),
+		d(unix.SYS_SOCKET, when(ne(0, unix.AF_UNIX), ne(0, unix.AF_INET), ne(0, unix.AF_INET6), ne(0, unix.AF_NETLINK)), unix.EAFNOSUPPORT),
 		d(unix.SYS_SOCKET, inet(sockType(unix.SOCK_STREAM), ne(2, 0), ne(2, unix.IPPROTO_TCP)), unix.EPROTONOSUPPORT),
 		d(unix.SYS_SOCKET, inet(notType(unix.SOCK_STREAM), notType(unix.SOCK_DGRAM)), unix.EPERM),
 		d(unix.SYS_SOCKET, inet(sockType(unix.SOCK_DGRAM), eq(2, unix.IPPROTO_ICMP)), unix.EPERM),

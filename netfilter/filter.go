@@ -46,6 +46,7 @@ type Filter struct {
 	peers    peers   // original peers of redirected sockets
 	failures failures
 	contain  containment
+	netlink  netlink
 	loPort   int // lowest port that needs no capability, ip(7)
 
 	ctx    context.Context
@@ -93,6 +94,7 @@ func (f *Filter) Close() error {
 		m.close()
 	}
 	f.contain.close()
+	f.netlink.close()
 	f.wg.Wait()
 	return nil
 }
@@ -101,14 +103,23 @@ func (f *Filter) Close() error {
 // contract's order.
 func (f *Filter) Register(t *dispatch.Table) {
 	t.Deny(denials()...)
+	t.Deny(netlinkDenials()...)
+	t.Deny(interfaceDenials()...)
+	t.Deny(adminDenials()...)
 	reg := func(name string, h dispatch.HandlerFunc, g dispatch.Guard, nrs ...int) {
 		t.Builtin(dispatch.Registration{Name: name, Syscalls: nrs, Guard: g, Handler: h})
 	}
+	reg("net.netlink", f.netlinkSocket, dispatch.When(dispatch.Eq(0, unix.AF_NETLINK)), unix.SYS_SOCKET)
+	reg("net.netlink.name", f.netlinkName, nil, unix.SYS_BIND, unix.SYS_CONNECT, unix.SYS_GETSOCKNAME, unix.SYS_GETPEERNAME)
+	reg("net.netlink.send", f.netlinkSend, netlinkRequest(), unix.SYS_SENDTO)
+	reg("net.netlink.option", f.netlinkOption, dispatch.When(dispatch.Eq(1, unix.SOL_NETLINK)), unix.SYS_SETSOCKOPT, unix.SYS_GETSOCKOPT)
+	reg("net.netlink.option", f.netlinkOption, kindOption(), unix.SYS_GETSOCKOPT)
+	reg("net.interface", f.interfaceIoctl, interfaceRead(), unix.SYS_IOCTL)
 	reg("net.connect", f.connect, nil, unix.SYS_CONNECT)
 	if f.Create {
 		reg("net.create", f.create, created(), unix.SYS_SOCKET)
 	}
-	reg("net.socket", f.socket, dispatch.When(dispatch.Ne(0, unix.AF_UNIX), sockType(unix.SOCK_DGRAM)), unix.SYS_SOCKET)
+	reg("net.socket", f.socket, dispatch.When(dispatch.Ne(0, unix.AF_UNIX), dispatch.Ne(0, unix.AF_NETLINK), sockType(unix.SOCK_DGRAM)), unix.SYS_SOCKET)
 	reg("net.socketpair", f.socketpair, dispatch.When(dispatch.Eq(0, unix.AF_UNIX), sockType(unix.SOCK_DGRAM)).Or(
 		dispatch.When(dispatch.Eq(0, unix.AF_UNIX), sockType(unix.SOCK_RAW))), unix.SYS_SOCKETPAIR)
 	reg("net.bind", f.bind, nil, unix.SYS_BIND)
@@ -117,9 +128,10 @@ func (f *Filter) Register(t *dispatch.Table) {
 	reg("net.soerror", f.soerror, dispatch.When(dispatch.Eq(1, unix.SOL_SOCKET), dispatch.Eq(2, unix.SO_ERROR)), unix.SYS_GETSOCKOPT)
 }
 
+const sockTypeMask = 0xf // SOCK_TYPE_MASK of linux/net.h
+
 // sockType tests the type in arg1, without its flags.
 func sockType(t uint32) dispatch.Test {
-	const sockTypeMask = 0xf // SOCK_TYPE_MASK of linux/net.h
 	return dispatch.Test{Arg: 1, Mask: sockTypeMask, Value: uint64(t)}
 }
 

@@ -2,7 +2,6 @@ package netfilter
 
 import (
 	"encoding/binary"
-	"net/netip"
 
 	"github.com/sandlock/sandlock/dispatch"
 	"github.com/sandlock/sandlock/internal/sys"
@@ -40,12 +39,12 @@ func (f *Filter) getpeername(c *dispatch.Call) dispatch.Action {
 	if _, err := unix.Getpeername(fd); err != nil {
 		return dispatch.Fail(err)
 	}
-	return answerName(c, 1, 2, to, domainV6(fd))
+	return answerBytes(c, 1, 2, sys.EncodeInet(to, domainV6(fd)))
 }
 
-// answerName writes a as a call like getpeername(2) does: cut to the caller's
-// buffer, with the true length behind.
-func answerName(c *dispatch.Call, at, length int, a netip.AddrPort, v6 bool) dispatch.Action {
+// answerBytes writes b as calls like getpeername(2) and getsockopt(2) do: cut to
+// the caller's buffer, with the true length behind.
+func answerBytes(c *dispatch.Call, at, length int, b []byte) dispatch.Action {
 	var n [4]byte
 	if err := c.Read(c.Arg(length), n[:]); err != nil {
 		return dispatch.Fail(err)
@@ -54,11 +53,10 @@ func answerName(c *dispatch.Call, at, length int, a netip.AddrPort, v6 bool) dis
 	if room < 0 {
 		return dispatch.Errno(unix.EINVAL)
 	}
-	sa := sys.EncodeInet(a, v6)
-	if err := c.Write(c.Arg(at), sa[:min(int(room), len(sa))]); err != nil {
+	if err := c.Write(c.Arg(at), b[:min(int(room), len(b))]); err != nil {
 		return dispatch.Fail(err)
 	}
-	binary.NativeEndian.PutUint32(n[:], uint32(len(sa)))
+	binary.NativeEndian.PutUint32(n[:], uint32(len(b)))
 	if err := c.Write(c.Arg(length), n[:]); err != nil {
 		return dispatch.Fail(err)
 	}

@@ -14,7 +14,7 @@ commands=(
 	redis-cli:redis-tools ssh:openssh-client /usr/sbin/sshd:openssh-server gcc:gcc javac:openjdk-17-jdk-headless musl-gcc:musl-tools dig:dnsutils
 	ip:iproute2 busybox:busybox strace:strace certtool:gnutls-bin setpriv:util-linux getent:libc-bin
 )
-packages=(python3-venv python3-requests python3-httpx python3-pip libc6-dev) # they have no command of their own
+packages=(python3-venv python3-requests python3-httpx python3-psutil python3-ifaddr python3-pip libc6-dev) # they have no command of their own
 
 missing=()
 for c in "${commands[@]}"; do

@@ -95,7 +95,7 @@ func TestClientsDenied(t *testing.T) {
 				t.Errorf("it succeeded: %s", r.Stdout)
 			}
 			if !r.Denied("evil.test") {
-				t.Errorf("the log does not name evil.test: %v", r.Log)
+				t.Errorf("the log does not name evil.test: %v; code %d: %s%s", r.Log, r.Code, r.Stdout, r.Stderr)
 			}
 		})
 	}

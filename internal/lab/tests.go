@@ -25,8 +25,12 @@ func runTests(m *testing.M) (int, error) {
 	return m.Run(), nil
 }
 
-// goClient is a small Go program: it gets url with net/http, over IPv4 or IPv6.
+// goClient is a small Go program: it gets url with net/http, over IPv4 or IPv6,
+// or lists the interfaces.
 func goClient(url string) int {
+	if url == interfaces {
+		return listInterfaces()
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), guard)
 	defer cancel()
 	c := &http.Client{Transport: &http.Transport{DialContext: (&net.Dialer{Timeout: 5 * time.Second}).DialContext}}
@@ -45,6 +49,27 @@ func goClient(url string) int {
 	fmt.Println(a.Status)
 	return 0
 }
+
+// interfaces is the goClient's word for a list of the interfaces.
+const interfaces = "interfaces"
+
+func listInterfaces() int {
+	all, err := net.Interfaces()
+	if err != nil {
+		return fail(err)
+	}
+	for _, i := range all {
+		addrs, err := i.Addrs()
+		if err != nil {
+			return fail(err)
+		}
+		fmt.Println(i.Index, i.Name, i.MTU, i.Flags, addrs)
+	}
+	return 0
+}
+
+// GoInterfaces is the command line of a Go program that lists the interfaces.
+func GoInterfaces(t testing.TB) []string { return GoClient(t, interfaces) }
 
 // GoClient is the command line of a Go program that gets url.
 func GoClient(t testing.TB, url string) []string {

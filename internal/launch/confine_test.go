@@ -91,7 +91,7 @@ func TestStartsAndFailedStartsLeakNoDescriptor(t *testing.T) {
 		if _, err := launch.Start(thread, bad); err == nil {
 			t.Fatal("a missing file was started")
 		}
-		h, err := launch.NewNetHelper(thread)
+		h, err := launch.NewNetHelper(thread, true)
 		if err == nil {
 			h.Close()
 		}
@@ -102,7 +102,7 @@ func TestStartsAndFailedStartsLeakNoDescriptor(t *testing.T) {
 }
 
 func TestNetHelperOutlivesTheTerminalsKeysAndReportsItsDeath(t *testing.T) {
-	h, err := launch.NewNetHelper(newThread(t))
+	h, err := launch.NewNetHelper(newThread(t), true)
 	if err != nil {
 		t.Skip("needs user namespaces:", err)
 	}

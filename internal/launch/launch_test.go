@@ -127,7 +127,7 @@ func TestEmptyNamespaceKeepsDatagramsInside(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer thread.Close()
-	h, err := launch.NewNetHelper(thread)
+	h, err := launch.NewNetHelper(thread, true)
 	if err != nil {
 		t.Fatal(err)
 	}

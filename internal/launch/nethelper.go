@@ -17,7 +17,9 @@ import (
 // NetHelper is a process in an empty network namespace that makes sockets there.
 // It shares the supervisor's memory and descriptor table, so that they are at
 // once the supervisor's, and has all signals blocked: the terminal's keys are not
-// for it.
+// for it. It gave up its capabilities, so that a netlink socket of its making
+// changes nothing for a sender that names no address (netlink(7) judges the
+// socket's opener then, not the sender alone).
 type NetHelper struct {
 	mu       sync.Mutex
 	pid      int
@@ -31,10 +33,12 @@ type NetHelper struct {
 // mapping of its own: it must live as long as the helper, whatever the collector
 // thinks.
 type helperShared struct {
-	steps  [5]step
+	steps  [6]step
 	failed failure
 	pidfd  int32
 	result int64 // descriptor or -errno
+	header unix.CapUserHeader
+	none   [2]unix.CapUserData
 }
 
 // exitSignal 0 keeps the helper out of a wait4(-1): only __WALL sees it.
@@ -72,12 +76,13 @@ func reap(pid int) {
 }
 
 // NewNetHelper starts the helper from thread t, whose end it does not survive.
-// It blocks while the kernel makes the namespace.
-func NewNetHelper(t *Thread) (*NetHelper, error) {
+// lo is up in its namespace; with everywhere, every address is local there. It
+// blocks while the kernel makes the namespace.
+func NewNetHelper(t *Thread, everywhere bool) (*NetHelper, error) {
 	h := &NetHelper{pidfd: -1, ask: [2]int{-1, -1}, get: [2]int{-1, -1}}
 	err := h.start(t)
 	if err == nil {
-		err = h.setup()
+		err = h.setup(everywhere)
 	}
 	if err != nil {
 		h.Close()
@@ -98,15 +103,16 @@ func (h *NetHelper) start(t *Thread) (err error) {
 	}
 	h.shared = (*helperShared)(unsafe.Pointer(&h.page[0]))
 	s := h.shared
-	s.steps = [5]step{
+	s.header.Version = unix.LINUX_CAPABILITY_VERSION_3
+	s.steps = [6]step{
+		{nr: unix.SYS_CAPSET, next: stepSize, args: [6]uintptr{uintptr(unsafe.Pointer(&s.header)), uintptr(unsafe.Pointer(&s.none))}},
 		{nr: unix.SYS_PRCTL, args: [6]uintptr{unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL)}, next: stepSize},
 		{nr: unix.SYS_GETPPID, mode: exact, arg: uintptr(unix.Getpid()), next: stepSize},
 		// The request goes straight into the arguments of the next step.
 		{nr: unix.SYS_READ, mode: exact, arg: requestSize, next: stepSize,
-			args: [6]uintptr{uintptr(h.ask[0]), uintptr(unsafe.Pointer(&s.steps[3].args[0])), requestSize}},
+			args: [6]uintptr{uintptr(h.ask[0]), uintptr(unsafe.Pointer(&s.steps[4].args[0])), requestSize}},
 		{nr: unix.SYS_SOCKET, mode: ignore, out: uintptr(unsafe.Pointer(&s.result)), next: stepSize},
 		{nr: unix.SYS_WRITE, next: ^(2*stepSize - 1), // back to the read
-
 			args: [6]uintptr{uintptr(h.get[1]), uintptr(unsafe.Pointer(&s.result)), 8}},
 	}
 	return t.Do(func() error {
@@ -134,15 +140,49 @@ var errHelperGone = errors.New("the network namespace's helper has ended")
 // Socket makes a socket in the empty namespace; the caller owns it. typ may hold
 // SOCK_NONBLOCK; SOCK_CLOEXEC is added. It blocks for the helper's answer.
 func (h *NetHelper) Socket(domain, typ, proto int) (int, error) {
+	var fd [1]int
+	err := h.Sockets(fd[:], [3]int{domain, typ, proto})
+	return fd[0], err
+}
+
+// Sockets makes one socket for each (domain, type, protocol), with one wake-up
+// of the helper, and puts them into fds. Either all are made or none.
+func (h *NetHelper) Sockets(fds []int, specs ...[3]int) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.pid == 0 {
-		return -1, os.ErrClosed
+		return os.ErrClosed
 	}
-	req := [3]uintptr{uintptr(domain), uintptr(typ | unix.SOCK_CLOEXEC), uintptr(proto)}
-	if _, err := unix.Write(h.ask[1], unsafe.Slice((*byte)(unsafe.Pointer(&req)), requestSize)); err != nil {
-		return -1, err
+	reqs := make([][3]uintptr, len(specs))
+	for i, s := range specs {
+		reqs[i] = [3]uintptr{uintptr(s[0]), uintptr(s[1] | unix.SOCK_CLOEXEC), uintptr(s[2])}
 	}
+	if _, err := unix.Write(h.ask[1], unsafe.Slice((*byte)(unsafe.Pointer(&reqs[0])), uintptr(len(reqs))*requestSize)); err != nil {
+		return err
+	}
+	var failed error
+	for i := range specs {
+		fd, err := h.answer()
+		if fds[i] = fd; err != nil && failed == nil {
+			failed = err
+		}
+		if err == errHelperGone {
+			fds = fds[:i]
+			break
+		}
+	}
+	if failed != nil {
+		for _, fd := range fds {
+			if fd >= 0 {
+				unix.Close(fd)
+			}
+		}
+	}
+	return failed
+}
+
+// answer waits for the helper's next descriptor.
+func (h *NetHelper) answer() (int, error) {
 	// Both ends are in our own table, so the helper's end is no end of file.
 	poll := []unix.PollFd{{Fd: int32(h.get[0]), Events: unix.POLLIN}, {Fd: int32(h.pidfd), Events: unix.POLLIN}}
 	for {
@@ -150,13 +190,10 @@ func (h *NetHelper) Socket(domain, typ, proto int) (int, error) {
 		if err == unix.EINTR {
 			continue
 		}
-		if err != nil {
-			return -1, err
+		if err != nil || poll[0].Revents == 0 {
+			return -1, errHelperGone
 		}
 		break
-	}
-	if poll[0].Revents == 0 {
-		return -1, errHelperGone
 	}
 	var res int64
 	for {
@@ -165,7 +202,7 @@ func (h *NetHelper) Socket(domain, typ, proto int) (int, error) {
 			continue
 		}
 		if err != nil || n != int(unsafe.Sizeof(res)) {
-			return -1, unix.EIO
+			return -1, errHelperGone
 		}
 		break
 	}
@@ -199,10 +236,10 @@ func (h *NetHelper) Close() {
 
 const loopbackIndex = 1 // LOOPBACK_IFINDEX of net/loopback.h
 
-// setup brings lo up and makes every address local. The supervisor owns the
-// namespace's user namespace and so has every capability over it
-// (user_namespaces(7)).
-func (h *NetHelper) setup() error {
+// setup brings lo up and, with everywhere, makes every address local. The
+// supervisor owns the namespace's user namespace and so has every capability over
+// it (user_namespaces(7)).
+func (h *NetHelper) setup(everywhere bool) error {
 	s, err := h.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_ROUTE)
 	if err != nil {
 		return err
@@ -214,6 +251,9 @@ func (h *NetHelper) setup() error {
 	up.AddData(info)
 	if err := request(s, up); err != nil {
 		return fmt.Errorf("bring up lo: %w", err)
+	}
+	if !everywhere {
+		return nil
 	}
 	for _, family := range []uint8{unix.AF_INET, unix.AF_INET6} {
 		r := nl.NewNetlinkRequest(unix.RTM_NEWROUTE, unix.NLM_F_ACK|unix.NLM_F_CREATE)

@@ -72,7 +72,7 @@ int send_all(int fd, const char *text)
 
 int main(int argc, char **argv)
 {
-	const struct probe *all[] = {tcp_probes, udp_probes, kernel_probes, unix_probes, race_probes, load_probes, outer_probes};
+	const struct probe *all[] = {tcp_probes, udp_probes, kernel_probes, unix_probes, race_probes, load_probes, outer_probes, views_probes};
 	setvbuf(stdout, 0, _IONBF, 0);
 	for (unsigned i = 0; argc > 1 && i < sizeof all / sizeof *all; i++)
 		for (const struct probe *p = all[i]; p->name; p++)
