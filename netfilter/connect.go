@@ -116,10 +116,11 @@ func nonblocking(fd int) bool {
 }
 
 // ownListener tells whether the listener that a connection to a would reach is
-// one that the sandbox made, as the kernel says now.
+// one that the sandbox made, as the kernel says now. A listener on all addresses
+// is on those of this machine only.
 func (f *Filter) ownListener(a netip.AddrPort) bool {
 	all, err := sockdiag.TCP(a.Port())
-	if err != nil {
+	if err != nil || len(all) == 0 || !localAddress(a.Addr()) {
 		return false
 	}
 	found := false

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"os"
 	"runtime"
+	"testing"
 	"time"
 
 	"github.com/vishvananda/netlink"
@@ -85,6 +86,41 @@ func DialOutside(_, target string, timeout time.Duration) (net.Conn, error) {
 	}
 	<-done
 	return conn, err
+}
+
+// TCPOutside opens a TCP sink on a free port of Outside4.
+func TCPOutside(t testing.TB) netip.AddrPort {
+	t.Helper()
+	var l net.Listener
+	var err error
+	done := make(chan struct{})
+	outside <- func() {
+		defer close(done)
+		l, err = listenTCPHere(Outside4)
+	}
+	<-done
+	if err != nil {
+		t.Fatal(err)
+	}
+	serveStream(t, "tcp ", l)
+	return l.Addr().(*net.TCPAddr).AddrPort()
+}
+
+// listenTCPHere listens in the calling thread's namespace.
+func listenTCPHere(at netip.Addr) (net.Listener, error) {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	f := os.NewFile(uintptr(fd), "outside")
+	defer f.Close()
+	if err := unix.Bind(fd, &unix.SockaddrInet4{Addr: at.As4()}); err != nil {
+		return nil, err
+	}
+	if err := unix.Listen(fd, unix.SOMAXCONN); err != nil {
+		return nil, err
+	}
+	return net.FileListener(f)
 }
 
 // dialHere connects in the calling thread's namespace: net.Dial would move to
