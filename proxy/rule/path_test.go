@@ -46,7 +46,7 @@ var spellings = []string{
 	"/admin%00/x", "/%00admin/x", "/admin%00.html/x", "/x/..%00/admin/x", "/admin%0a/x", "/%0d%0aadmin/x", "/admin%09/x", "/%09admin/x", "/admin\t/x", "/admin%7f/x",
 	"/admin./x", "/admin../x", "/admin.../x", "/admin%20/x", "/admin%2e/x", "/admin%20./x", "/admin%c2%a0/x", "/admin /x", "/admin/%3f", "/admin/x?a", "/admin/%23", "/admin/#", "/admin#/x",
 	"/admin/%2e%2e/admin/x", "/x%2f%2e%2e%2fadmin/x", "/x/.%252e/admin/x", "/x/..;%2fadmin/x", "/x/..%3b/admin/x", "/x/..%253b/admin/x", "/%", "/%/admin/x", "/admin%/x", "/%2/admin/x", "/%admin/x",
-	"/admin;%2fx", "/admin;/..;/admin/x", "/%2f%2fadmin/x", "/.//admin/x", "//./admin/x", "/x//../../admin/x", "/admin;x=%2f/x", "/%61dmin%2f%2e/x", "http://a.test/admin/x", "http://a.test//admin/x", "http://a.test/x/../admin/x", "http://b.test/admin/x",
+	"/admin;%2fx", "/admin;/..;/admin/x", "/%2f%2fadmin/x", "/.//admin/x", "//./admin/x", "/x//../../admin/x", "/admin;x=%2f/x", "/%61dmin%2f%2e/x", "http://a.test/admin/x", "http://a.test//admin/x", "http://a.test/x/../admin/x", "http://b.test/admin/x", "//a.test/admin/x", "//a.test//admin/x", "//a.test;x/admin/y",
 }
 
 func TestSpellingsOfADeniedPath(t *testing.T) {

@@ -37,7 +37,7 @@ func (p *Path) read() error {
 	}
 	// Each transformation is made, or not made, by some server. A reading that was
 	// added is itself transformed by the ones that follow.
-	for _, transform := range []func(string) string{compatible, stripParameters, collapse} {
+	for _, transform := range []func(string) string{compatible, stripParameters, dropAuthority, collapse} {
 		for _, s := range slices.Clone(p.readings) {
 			if err := add(transform(s)); err != nil {
 				return err
@@ -109,6 +109,19 @@ func stripParameters(s string) string {
 		parts[i], _, _ = strings.Cut(part, ";")
 	}
 	return strings.Join(parts, "/")
+}
+
+// dropAuthority takes a path with two slashes in front for a reference with a host, as
+// parsers of URLs do (RFC 3986 section 4.2).
+func dropAuthority(s string) string {
+	rest, ok := strings.CutPrefix(s, "//")
+	if !ok {
+		return s
+	}
+	if i := strings.IndexByte(rest, '/'); i >= 0 {
+		return rest[i:]
+	}
+	return "/"
 }
 
 // collapse drops empty segments, but for the last.

@@ -396,3 +396,37 @@ func TestBelongs(t *testing.T) {
 		}
 	}
 }
+
+func TestOverrides(t *testing.T) {
+	r := mustRequest(t, "POST https://a.test/x?q")
+	for _, c := range []struct {
+		field, value, want string
+	}{
+		{"X-Http-Method-Override", " delete ", "DELETE https://a.test/x"},
+		{"X-Http-Method", "PUT", "PUT https://a.test/x"},
+		{"X-Method-Override", "GE T", "400"},
+		{"X-Original-Url", "/x/../y?z", "POST https://a.test/y"},
+		{"X-Rewrite-Url", "https://a.test/z", "POST https://a.test/z"},
+		{"X-Rewrite-Url", "https://b.test/z", "400"},
+		{"X-Rewrite-Url", "z", "400"},
+		{"X-Other", "z", ""},
+	} {
+		others, err := r.Overrides(func(field string) []string {
+			if field == c.field {
+				return []string{c.value}
+			}
+			return nil
+		})
+		got := ""
+		var e *Error
+		switch {
+		case errors.As(err, &e) && e.Status == 400:
+			got = "400"
+		case len(others) == 1:
+			got = others[0].String()
+		}
+		if got != c.want {
+			t.Errorf("%s: %s: %q, %v", c.field, c.value, got, err)
+		}
+	}
+}
