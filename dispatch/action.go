@@ -25,6 +25,7 @@ type Action struct {
 	fd      int
 	cloexec bool
 	fn      func(context.Context) Action
+	own     bool // fn answers interruptions itself
 	done    func(target int, err error)
 }
 
@@ -68,8 +69,18 @@ func InjectFDThen(fd int, cloexec bool, done func(target int, err error)) Action
 // answer is dropped. An f that defers again is answered with EIO.
 func Defer(f func(ctx context.Context) Action) Action { return Action{kind: actDefer, fn: f} }
 
+// DeferWhole is Defer for a call that may have done part of its work when its
+// caller is interrupted: then nothing but the context ends, and f answers at once
+// with what was done.
+func DeferWhole(f func(ctx context.Context) Action) Action {
+	return Action{kind: actDefer, fn: f, own: true}
+}
+
 // Kill ends the calling process with SIGKILL.
 func Kill() Action { return Action{kind: actKill} }
+
+// IsReturn tells whether the action makes the call succeed with a value.
+func (a Action) IsReturn() bool { return a.kind == actReturn }
 
 // IsContinue tells whether the action is Continue.
 func (a Action) IsContinue() bool { return a.kind == actContinue }

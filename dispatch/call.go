@@ -56,6 +56,19 @@ func (c *Call) Read(addr uint64, buf []byte) error {
 	return nil
 }
 
+// ReadRanges fills buf from the caller's memory at the pieces, one behind the
+// other, or fails as Read does.
+func (c *Call) ReadRanges(from []sys.Range, buf []byte) error {
+	n, err := sys.ReadRanges(c.PID(), from, buf)
+	if verr := c.Valid(); verr != nil {
+		return verr
+	}
+	if err != nil || n != len(buf) {
+		return unix.EFAULT
+	}
+	return nil
+}
+
 // ReadString reads a string that ends in NUL, of at most max bytes with the NUL.
 // It fails with ENAMETOOLONG when there is no NUL in them.
 func (c *Call) ReadString(addr uint64, max int) ([]byte, error) {

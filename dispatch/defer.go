@@ -27,12 +27,13 @@ type deferrals struct {
 type deferral struct {
 	call     *Call
 	cancel   context.CancelFunc
+	whole    bool // answered by its own function only
 	answered atomic.Bool
 }
 
-func (d *deferrals) run(l *Loop, c *Call, fn func(context.Context) Action) {
+func (d *deferrals) run(l *Loop, c *Call, fn func(context.Context) Action, whole bool) {
 	ctx, cancel := context.WithCancel(context.Background())
-	one := &deferral{call: c, cancel: cancel}
+	one := &deferral{call: c, cancel: cancel, whole: whole}
 	d.mu.Lock()
 	if d.pending == nil {
 		d.pending = map[*deferral]struct{}{}
@@ -107,7 +108,7 @@ func (d *deferrals) tick(l *Loop) {
 			if !gone && !interrupted(one.call.PID()) {
 				continue
 			}
-			if !one.answered.Swap(true) {
+			if !one.whole && !one.answered.Swap(true) {
 				l.answer(one.call, Errno(unix.EINTR))
 			}
 			one.cancel()

@@ -292,7 +292,7 @@ func (l *Loop) answer(c *Call, a Action) {
 		unix.Kill(TGID(c.PID()), unix.SIGKILL)
 		r.Error = -int32(unix.EPERM)
 	case actDefer:
-		l.deferred.run(l, c, a.fn)
+		l.deferred.run(l, c, a.fn, a.own)
 		return
 	}
 	if err := sys.Send(l.listener, &r); err != nil && err != unix.ENOENT {

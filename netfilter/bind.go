@@ -23,7 +23,10 @@ func (f *Filter) bind(c *dispatch.Call) dispatch.Action {
 		return act
 	}
 	to, ok := sys.ParseInet(sa)
-	if !ok {
+	switch {
+	case !ok && f.Datagrams == Mediated && sys.Family(sa) == unix.AF_UNIX:
+		return f.bindUnix(c)
+	case !ok:
 		return dispatch.Continue()
 	}
 	fd, err := c.FD(c.Int(0))
@@ -39,35 +42,45 @@ func (f *Filter) bind(c *dispatch.Call) dispatch.Action {
 		return dispatch.Errno(unix.EACCES)
 	}
 	if proto == unix.IPPROTO_TCP {
-		ip := to.Addr().Unmap()
+		ip := to.Addr().Unmap().WithZone("")
 		v := f.Binds.Listen(to.Port())
 		open := v.Allowed || ip.IsUnspecified() || ip.IsLoopback()
 		if to.Port() != 0 && v.Denied || !open {
-			f.reportBind(c, to.Port(), v.Denied)
+			f.reportBind(c, "tcp", to.Port(), v.Denied)
 			if !f.Audit {
 				return dispatch.Errno(unix.EACCES)
 			}
 		}
-		if e := f.foreign(fd, to.Port()); e != 0 {
+		if e := f.foreign(fd, proto, to.Port()); e != 0 {
 			return dispatch.Errno(e)
 		}
+	} else if f.Datagrams == Mediated {
+		return dispatch.Result(0, f.bindDatagram(c, fd, proto, sa, to))
 	} else if !f.contain.holds(fd) {
 		return dispatch.Errno(unix.EACCES)
 	}
 	err = sys.Bind(fd, sa)
 	if err == nil && proto == unix.IPPROTO_UDP {
-		f.contain.remember(fd, c.PID())
+		f.remember(fd, c.PID())
 	}
 	return dispatch.Result(0, err)
 }
 
 // foreign keeps the sandbox from sharing a port with a socket of the host's.
-func (f *Filter) foreign(fd int, port uint16) unix.Errno {
+func (f *Filter) foreign(fd, proto int, port uint16) unix.Errno {
 	share, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT)
+	list := sockdiag.TCP
+	if proto == unix.IPPROTO_UDP {
+		// There the last socket to come takes the datagrams with SO_REUSEADDR too.
+		list = sockdiag.UDP
+		if share == 0 && err == nil {
+			share, err = unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR)
+		}
+	}
 	if err != nil || share == 0 || port == 0 {
 		return 0
 	}
-	all, err := sockdiag.TCP(port)
+	all, err := list(port)
 	if err != nil {
 		return unix.EADDRINUSE
 	}
@@ -98,12 +111,12 @@ func (f *Filter) listen(c *dispatch.Call) dispatch.Action {
 		}
 		v := f.Binds.Listen(local.Port())
 		if v.Denied {
-			f.reportBind(c, local.Port(), true)
+			f.reportBind(c, "tcp", local.Port(), true)
 			if !f.Audit {
 				return dispatch.Errno(unix.EACCES)
 			}
 		}
-		if e := f.foreign(fd, local.Port()); e != 0 {
+		if e := f.foreign(fd, unix.IPPROTO_TCP, local.Port()); e != 0 {
 			return dispatch.Errno(e)
 		}
 		if !v.Allowed && !f.Audit {
@@ -166,9 +179,9 @@ var toLoopback = func() []unix.SockFilter {
 	}
 }()
 
-func (f *Filter) reportBind(c *dispatch.Call, port uint16, denied bool) {
+func (f *Filter) reportBind(c *dispatch.Call, protocol string, port uint16, denied bool) {
 	reason := "no rule allows to serve others than the sandbox on this port"
-	ev := event.Event{Kind: f.denial(), PID: int32(dispatch.TGID(c.PID())), Syscall: c.Name(), Protocol: "tcp", Port: port}
+	ev := event.Event{Kind: f.denial(), PID: int32(dispatch.TGID(c.PID())), Syscall: c.Name(), Protocol: protocol, Port: port}
 	if denied {
 		reason = "a --deny-bind rule closes this port"
 	} else {

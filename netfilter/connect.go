@@ -32,8 +32,7 @@ func (f *Filter) connect(c *dispatch.Call) dispatch.Action {
 		return dispatch.Fail(err)
 	}
 	if sys.Family(sa) == unix.AF_UNSPEC {
-		defer unix.Close(fd)
-		return dispatch.Result(0, sys.Connect(fd, sa))
+		return f.disconnect(fd, sa)
 	}
 	to, ok := sys.ParseInet(sa)
 	switch {
@@ -45,6 +44,8 @@ func (f *Filter) connect(c *dispatch.Call) dispatch.Action {
 		return dispatch.Errno(unix.EINVAL)
 	case proto == unix.IPPROTO_TCP:
 		return f.connectTCP(c, fd, sa, to)
+	case f.Datagrams == Mediated:
+		return f.connectDatagram(c, fd, proto, to)
 	}
 	defer unix.Close(fd)
 	return f.connectContained(c, fd, sa)

@@ -3,11 +3,9 @@ package netfilter
 import (
 	"context"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"net"
 	"net/netip"
-	"os"
 	"sync"
 
 	"github.com/sandlock/sandlock/dispatch"
@@ -18,9 +16,6 @@ import (
 )
 
 const (
-	maxQuery     = 65535 // RFC 1035 section 4.2.2
-	maxQueries   = 256   // questions under way at once; one more is dropped
-	maxRemember  = 4096  // local ports whose owner is remembered for the log
 	cloexecFlags = unix.SOCK_CLOEXEC | unix.SOCK_NONBLOCK
 )
 
@@ -33,7 +28,6 @@ type containment struct {
 	err    error
 	cookie uint64 // SO_NETNS_COOKIE of the namespace
 	conns  []*net.UDPConn
-	owners map[uint16]int // local port -> process, for the log
 }
 
 // socket gives a datagram socket that is born in the empty namespace.
@@ -106,7 +100,7 @@ func (f *Filter) startContained() error {
 		f.wg.Add(1)
 		go func() {
 			defer f.wg.Done()
-			f.serveDatagrams(conn)
+			f.serveQueries(conn, true)
 		}()
 	}
 	return nil
@@ -138,64 +132,8 @@ func listenDNS(h *launch.NetHelper, v6 bool) (*net.UDPConn, uint64, error) {
 		unix.Close(fd)
 		return nil, 0, fmt.Errorf("resolver in the empty network namespace: %w", err)
 	}
-	file := os.NewFile(uintptr(fd), "dns")
-	defer file.Close()
-	conn, err := net.FilePacketConn(file)
-	if err != nil {
-		return nil, 0, err
-	}
-	return conn.(*net.UDPConn), cookie, nil
-}
-
-// serveDatagrams answers each query from the address that it was sent to: musl
-// accepts an answer from no other.
-func (f *Filter) serveDatagrams(conn *net.UDPConn) {
-	defer conn.Close()
-	places := make(chan struct{}, maxQueries)
-	buf, oob := make([]byte, maxQuery), make([]byte, 128)
-	for {
-		n, on, _, from, err := conn.ReadMsgUDPAddrPort(buf, oob)
-		if errors.Is(err, net.ErrClosed) || f.ctx.Err() != nil {
-			return
-		}
-		if err != nil {
-			continue
-		}
-		query, control := append([]byte(nil), buf[:n]...), source(oob[:on])
-		select {
-		case places <- struct{}{}:
-		default:
-			continue
-		}
-		f.wg.Add(1)
-		go func() {
-			defer f.wg.Done()
-			defer func() { <-places }()
-			if answer := f.Resolver.Handle(f.ctx, query, false); answer != nil {
-				conn.WriteMsgUDPAddrPort(answer, control, from)
-			}
-		}()
-	}
-}
-
-// source turns the control message that tells where a datagram was sent to into
-// the one that sends from there (ip(7), ipv6(7)).
-func source(oob []byte) []byte {
-	msgs, err := unix.ParseSocketControlMessage(oob)
-	if err != nil {
-		return nil
-	}
-	for _, m := range msgs {
-		switch {
-		case m.Header.Level == unix.SOL_IP && m.Header.Type == unix.IP_PKTINFO && len(m.Data) >= unix.SizeofInet4Pktinfo:
-			info := unix.Inet4Pktinfo{Spec_dst: [4]byte(m.Data[8:12])}
-			return unix.PktInfo4(&info)
-		case m.Header.Level == unix.SOL_IPV6 && m.Header.Type == unix.IPV6_PKTINFO && len(m.Data) >= unix.SizeofInet6Pktinfo:
-			info := unix.Inet6Pktinfo{Addr: [16]byte(m.Data[:16])}
-			return unix.PktInfo6(&info)
-		}
-	}
-	return nil
+	conn, err := udpConn(fd)
+	return conn, cookie, err
 }
 
 // connectContained connects a datagram socket: in the empty namespace no
@@ -206,7 +144,7 @@ func (f *Filter) connectContained(c *dispatch.Call, fd int, sa []byte) dispatch.
 	}
 	err := sys.Connect(fd, sa)
 	if err == nil {
-		f.contain.remember(fd, c.PID())
+		f.remember(fd, c.PID())
 	}
 	return dispatch.Result(0, err)
 }
@@ -220,17 +158,10 @@ func (x *containment) holds(fd int) bool {
 }
 
 // remember notes who uses a local port, so that the log can name it.
-func (x *containment) remember(fd, pid int) {
-	local, err := sys.LocalAddr(fd)
-	if err != nil {
-		return
+func (f *Filter) remember(fd, pid int) {
+	if local, err := sys.LocalAddr(fd); err == nil {
+		f.ports.put(local.Port(), int32(pid))
 	}
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	if x.owners == nil || len(x.owners) >= maxRemember {
-		x.owners = map[uint16]int{}
-	}
-	x.owners[local.Port()] = pid
 }
 
 func (x *containment) close() {

@@ -28,6 +28,8 @@ type Config struct {
 	Unix     []string // socket paths that may be connected to, clean and absolute
 	Resolver *resolver.Resolver
 	Audit    bool
+	// Datagrams is the mode of datagram sockets.
+	Datagrams Mode
 	// Emit takes an event and never blocks.
 	Emit func(event.Event)
 	// Create says that the supervisor must make every socket of the command.
@@ -47,16 +49,32 @@ type Filter struct {
 	failures failures
 	contain  containment
 	netlink  netlink
-	loPort   int // lowest port that needs no capability, ip(7)
+	mediated
+	doors  []door
+	loPort int // lowest port that needs no capability, ip(7)
 
 	ctx    context.Context
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
 }
 
+// mediated is what the mediated mode remembers. The cookies are those of the
+// program's sockets.
+type mediated struct {
+	servers nameservers
+	closed  closedPorts
+	ready   readiness
+	decoys  chan struct{}                   // places for sockets that are watched
+	asked   bounded[uint64, netip.AddrPort] // the peer that a connected socket asked for
+	askers  bounded[uint64, struct{}]       // sockets that asked the resolver
+	ports   bounded[uint16, int32]          // local port -> thread that uses it
+}
+
 // New returns the filter for a policy. Close ends what it started.
 func New(c Config) (*Filter, error) {
-	f := &Filter{Config: c, loPort: lowestFreePort()}
+	f := &Filter{Config: c, loPort: lowestFreePort(), doors: openDoors(c.Unix)}
+	f.decoys = make(chan struct{}, maxDecoys)
+	f.asked.limit, f.askers.limit, f.ports.limit = maxRemember, maxRemember, maxRemember
 	f.ctx, f.cancel = context.WithCancel(context.Background())
 	return f, nil
 }
@@ -95,14 +113,18 @@ func (f *Filter) Close() error {
 	}
 	f.contain.close()
 	f.netlink.close()
+	f.servers.close()
+	f.ready.close()
 	f.wg.Wait()
+	f.closed.close()
+	f.closeDoors()
 	return nil
 }
 
 // Register puts the network's handlers and denials into the table, in the
 // contract's order.
 func (f *Filter) Register(t *dispatch.Table) {
-	t.Deny(denials()...)
+	t.Deny(f.denials()...)
 	t.Deny(netlinkDenials()...)
 	t.Deny(interfaceDenials()...)
 	t.Deny(adminDenials()...)
@@ -119,9 +141,11 @@ func (f *Filter) Register(t *dispatch.Table) {
 	if f.Create {
 		reg("net.create", f.create, created(), unix.SYS_SOCKET)
 	}
-	reg("net.socket", f.socket, dispatch.When(dispatch.Ne(0, unix.AF_UNIX), dispatch.Ne(0, unix.AF_NETLINK), sockType(unix.SOCK_DGRAM)), unix.SYS_SOCKET)
-	reg("net.socketpair", f.socketpair, dispatch.When(dispatch.Eq(0, unix.AF_UNIX), sockType(unix.SOCK_DGRAM)).Or(
-		dispatch.When(dispatch.Eq(0, unix.AF_UNIX), sockType(unix.SOCK_RAW))), unix.SYS_SOCKETPAIR)
+	if f.Datagrams == Mediated {
+		f.registerMediated(reg)
+	} else {
+		f.registerContained(reg)
+	}
 	reg("net.bind", f.bind, nil, unix.SYS_BIND)
 	reg("net.listen", f.listen, nil, unix.SYS_LISTEN)
 	reg("net.getpeername", f.getpeername, nil, unix.SYS_GETPEERNAME)
@@ -129,6 +153,26 @@ func (f *Filter) Register(t *dispatch.Table) {
 }
 
 const sockTypeMask = 0xf // SOCK_TYPE_MASK of linux/net.h
+
+// register puts a handler into the table.
+type register func(name string, h dispatch.HandlerFunc, g dispatch.Guard, nrs ...int)
+
+func (f *Filter) registerContained(reg register) {
+	reg("net.socket", f.socket, dispatch.When(dispatch.Ne(0, unix.AF_UNIX), dispatch.Ne(0, unix.AF_NETLINK), sockType(unix.SOCK_DGRAM)), unix.SYS_SOCKET)
+	reg("net.socketpair", f.socketpair, dispatch.When(dispatch.Eq(0, unix.AF_UNIX), sockType(unix.SOCK_DGRAM)).Or(
+		dispatch.When(dispatch.Eq(0, unix.AF_UNIX), sockType(unix.SOCK_RAW))), unix.SYS_SOCKETPAIR)
+}
+
+// registerMediated traps what can carry an address, or show one that is ours.
+func (f *Filter) registerMediated(reg register) {
+	addressed := dispatch.When(dispatch.NonNull(4))
+	reg("net.sendto", f.sendto, addressed, unix.SYS_SENDTO)
+	reg("net.sendmsg", f.sendmsg, nil, unix.SYS_SENDMSG)
+	reg("net.sendmmsg", f.sendmmsg, nil, unix.SYS_SENDMMSG)
+	reg("net.recvfrom", f.recvfrom, addressed, unix.SYS_RECVFROM)
+	reg("net.recvmsg", f.recvmsg, nil, unix.SYS_RECVMSG)
+	reg("net.recvmmsg", f.recvmmsg, nil, unix.SYS_RECVMMSG)
+}
 
 // sockType tests the type in arg1, without its flags.
 func sockType(t uint32) dispatch.Test {
@@ -155,6 +199,10 @@ func (f *Filter) denial() event.Kind {
 
 // report tells the event stream about a verdict on a call.
 func (f *Filter) report(c *dispatch.Call, e endpoint.Endpoint, v endpoint.Verdict) {
+	f.Emit(f.eventOf(c, e, v))
+}
+
+func (f *Filter) eventOf(c *dispatch.Call, e endpoint.Endpoint, v endpoint.Verdict) event.Event {
 	ev := event.Event{
 		Kind: f.denial(), PID: int32(dispatch.TGID(c.PID())), Syscall: c.Name(),
 		Protocol: e.Protocol.String(), Name: e.Name.String(), Addr: e.Addr, Port: e.Port,
@@ -163,7 +211,7 @@ func (f *Filter) report(c *dispatch.Call, e endpoint.Endpoint, v endpoint.Verdic
 	if v.Rule != nil {
 		ev.Rule = v.Rule.Text
 	}
-	f.Emit(ev)
+	return ev
 }
 
 // canonical is the address that a connection to a goes to: the unspecified

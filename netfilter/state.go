@@ -12,7 +12,48 @@ import (
 const (
 	maxOwn      = 65536
 	maxFailures = 4096
+	maxRemember = 4096 // of what else is known about sockets
 )
+
+// bounded maps what is remembered about a socket and forgets the oldest entry
+// when there are limit of them. The zero value with a limit is ready for use.
+type bounded[K comparable, V any] struct {
+	limit int
+	n     atomic.Int64
+	mu    sync.RWMutex
+	set   map[K]V
+	order []K // as they came; a ring once it is full
+	next  int
+}
+
+func (b *bounded[K, V]) put(k K, v V) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.set == nil {
+		b.set = map[K]V{}
+	}
+	if _, there := b.set[k]; !there {
+		if len(b.order) < b.limit {
+			b.order = append(b.order, k)
+		} else {
+			delete(b.set, b.order[b.next])
+			b.order[b.next] = k
+			b.next = (b.next + 1) % b.limit
+		}
+	}
+	b.set[k] = v
+	b.n.Store(int64(len(b.set)))
+}
+
+func (b *bounded[K, V]) get(k K) (v V, ok bool) {
+	if b.n.Load() == 0 {
+		return v, false
+	}
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	v, ok = b.set[k]
+	return v, ok
+}
 
 // cookies is a set of socket cookies, which the kernel never uses again.
 type cookies struct {

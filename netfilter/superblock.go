@@ -12,7 +12,7 @@ import (
 const minorBits = 20 // MINORBITS of linux/kdev_t.h
 
 // superBlock returns the device number of the file system that an open file is
-// on, as the kernel holds it (sockdiag.UnixListener.Dev): mountinfo gives it where
+// on, as the kernel holds it (sockdiag.UnixSocket.Dev): mountinfo gives it where
 // stat(2) has a number of the file system's own.
 func superBlock(fd int) (uint32, error) {
 	var st unix.Statx_t

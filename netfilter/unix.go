@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"os"
-	"slices"
 	"strconv"
 	"time"
 
@@ -42,7 +41,8 @@ func (f *Filter) connectUnix(c *dispatch.Call, fd int, sa []byte) dispatch.Actio
 		unix.Close(fd)
 		return dispatch.Fail(err)
 	}
-	if !f.mayConnectUnix(pin) {
+	typ, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TYPE)
+	if err != nil || !f.mayReach(pin, typ) {
 		f.reportUnix(c, pin, path)
 		if !f.Audit {
 			unix.Close(pin)
@@ -55,10 +55,7 @@ func (f *Filter) connectUnix(c *dispatch.Call, fd int, sa []byte) dispatch.Actio
 
 func unixAddr(path string) []byte {
 	sa := make([]byte, unixPathAt, unixPathAt+len(path)+1)
-	sa[0], sa[1] = byte(unix.AF_UNIX), 0
-	if sys.Family(sa) != unix.AF_UNIX {
-		sa[0], sa[1] = 0, byte(unix.AF_UNIX)
-	}
+	sys.SetFamily(sa, unix.AF_UNIX)
 	return append(append(sa, path...), 0)
 }
 
@@ -71,24 +68,30 @@ func openSocket(pid int, path string) (int, error) {
 	return unix.Open(base+path, unix.O_PATH|unix.O_CLOEXEC, 0)
 }
 
-func (f *Filter) mayConnectUnix(pin int) bool {
+// mayReach tells whether a socket of the given type may connect or send to the
+// file: whether a door leads there, or whoever has it belongs to the sandbox.
+func (f *Filter) mayReach(pin, typ int) bool {
 	var st unix.Stat_t
 	if unix.Fstat(pin, &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFSOCK {
 		return true // the kernel answers ECONNREFUSED
 	}
-	if name, err := os.Readlink("/proc/self/fd/" + strconv.Itoa(pin)); err == nil && slices.Contains(f.Unix, name) {
+	if name, err := os.Readlink("/proc/self/fd/" + strconv.Itoa(pin)); err == nil && f.open(&st, name) {
 		return true
 	}
-	return f.ownUnixListener(pin, st.Ino)
+	return f.ownUnix(pin, typ, st.Ino)
 }
 
-// ownUnixListener tells whether all that listen on the pinned file are of the
-// sandbox. The file system counts too: the host's socket may be invisible, because
-// its server is in another network namespace, and the sandbox can make a socket
-// with the same inode number elsewhere.
-func (f *Filter) ownUnixListener(pin int, ino uint64) bool {
-	listeners, err := sockdiag.Unix(ino)
-	if err != nil || len(listeners) == 0 {
+// ownUnix tells whether all sockets that have the pinned file, listeners or those
+// that take datagrams, are of the sandbox. The file system counts too: the host's
+// socket may be invisible, because its server is in another network namespace, and
+// the sandbox can make a socket with the same inode number elsewhere.
+func (f *Filter) ownUnix(pin, typ int, ino uint64) bool {
+	find := sockdiag.Unix
+	if typ == unix.SOCK_DGRAM {
+		find = sockdiag.UnixDatagram
+	}
+	holders, err := find(ino)
+	if err != nil || len(holders) == 0 {
 		return false
 	}
 	dev, err := superBlock(pin)
@@ -96,7 +99,7 @@ func (f *Filter) ownUnixListener(pin int, ino uint64) bool {
 		return false
 	}
 	found := false
-	for _, l := range listeners {
+	for _, l := range holders {
 		switch {
 		case l.Dev != dev:
 		case !f.own.has(l.Cookie):

@@ -24,7 +24,7 @@ func pin(c *dispatch.Call) (fd int, cookie uint64, err error) {
 // getpeername shows a redirected socket's own idea of its peer. It is a help
 // for programs, not a protection: to let others pass is safe.
 func (f *Filter) getpeername(c *dispatch.Call) dispatch.Action {
-	if f.peers.n.Load() == 0 {
+	if f.peers.n.Load() == 0 && f.asked.n.Load() == 0 {
 		return dispatch.Continue()
 	}
 	fd, cookie, err := pin(c)
@@ -34,6 +34,9 @@ func (f *Filter) getpeername(c *dispatch.Call) dispatch.Action {
 	defer unix.Close(fd)
 	to, ok := f.peers.get(cookie)
 	if !ok {
+		to, _ = f.asked.get(cookie)
+	}
+	if !to.IsValid() {
 		return dispatch.Continue()
 	}
 	if _, err := unix.Getpeername(fd); err != nil {
@@ -45,22 +48,27 @@ func (f *Filter) getpeername(c *dispatch.Call) dispatch.Action {
 // answerBytes writes b as calls like getpeername(2) and getsockopt(2) do: cut to
 // the caller's buffer, with the true length behind.
 func answerBytes(c *dispatch.Call, at, length int, b []byte) dispatch.Action {
-	var n [4]byte
-	if err := c.Read(c.Arg(length), n[:]); err != nil {
-		return dispatch.Fail(err)
-	}
-	room := int32(binary.NativeEndian.Uint32(n[:]))
-	if room < 0 {
-		return dispatch.Errno(unix.EINVAL)
-	}
-	if err := c.Write(c.Arg(at), b[:min(int(room), len(b))]); err != nil {
-		return dispatch.Fail(err)
-	}
-	binary.NativeEndian.PutUint32(n[:], uint32(len(b)))
-	if err := c.Write(c.Arg(length), n[:]); err != nil {
+	if err := writeBytes(c, c.Arg(at), c.Arg(length), b); err != nil {
 		return dispatch.Fail(err)
 	}
 	return dispatch.Return(0)
+}
+
+// writeBytes is answerBytes for addresses that are not in registers.
+func writeBytes(c *dispatch.Call, at, length uint64, b []byte) error {
+	var n [4]byte
+	if err := c.Read(length, n[:]); err != nil {
+		return err
+	}
+	room := int32(binary.NativeEndian.Uint32(n[:]))
+	if room < 0 {
+		return unix.EINVAL
+	}
+	if err := c.Write(at, b[:min(int(room), len(b))]); err != nil {
+		return err
+	}
+	binary.NativeEndian.PutUint32(n[:], uint32(len(b)))
+	return c.Write(length, n[:])
 }
 
 // soerror gives the true reason why a redirected connection failed.

@@ -29,13 +29,14 @@ func (u usage) Unwrap() error        { return u.error }
 // parts are what a run needs before the command can start. close undoes them in
 // the reverse order.
 type parts struct {
-	path    string // of the program
-	create  bool   // pidfd_getfd(2) is refused: we make the command's sockets
-	events  *event.Stream
-	thread  *launch.Thread
-	filter  *netfilter.Filter
-	table   *dispatch.Table
-	program []unix.SockFilter
+	path      string // of the program
+	create    bool   // pidfd_getfd(2) is refused: we make the command's sockets
+	datagrams netfilter.Mode
+	events    *event.Stream
+	thread    *launch.Thread
+	filter    *netfilter.Filter
+	table     *dispatch.Table
+	program   []unix.SockFilter
 
 	closers []func()
 }
@@ -68,15 +69,10 @@ func checkRun(p *parts, c *Compiled, _ Options) error {
 	if len(c.Policy.Command) == 0 {
 		return usage{errors.New("no command")}
 	}
-	if c.Endpoints.HasDatagramRules() {
-		return usage{errors.New("udp:// and icmp:// rules are not supported yet; remove them")}
-	}
-	if err := launch.UserNamespaces(); err != nil {
-		return fmt.Errorf("datagram sockets need a user namespace: %w; allow unprivileged user namespaces (sysctl kernel.apparmor_restrict_unprivileged_userns=0)", err)
-	}
 	if err := sys.ProbeMemory(); err != nil {
 		return fmt.Errorf("process_vm_readv(2) or process_vm_writev(2) is refused here: %w; run the container with --cap-add=SYS_PTRACE", err)
 	}
+	p.datagrams, _ = c.datagrams()
 	p.create = sys.ProbePidfdGetfd() != nil
 	var err error
 	p.path, err = launch.LookPath(c.Policy.Command[0], c.Policy.Dir, c.Env)
@@ -126,7 +122,7 @@ func openNetwork(p *parts, c *Compiled, _ Options) error {
 	p.onClose(func() { dns.Close() })
 	p.filter, err = netfilter.New(netfilter.Config{
 		Policy: c.Endpoints, Binds: c.Binds, Unix: c.Unix, Audit: c.Policy.Audit, Emit: p.events.Emit, Thread: p.thread,
-		Resolver: dns, Create: p.create,
+		Resolver: dns, Create: p.create, Datagrams: p.datagrams,
 	})
 	if err != nil {
 		return err

@@ -29,7 +29,8 @@ func tableOf(b builtins, extra []int) *dispatch.Table {
 // Chains lists the handler chains and the static denials that a run of the
 // policy has, as text for people. It starts nothing.
 func Chains(c *Compiled) (string, error) {
-	filter, err := netfilter.New(netfilter.Config{Policy: c.Endpoints, Binds: c.Binds, Unix: c.Unix})
+	mode, _ := c.datagrams()
+	filter, err := netfilter.New(netfilter.Config{Policy: c.Endpoints, Binds: c.Binds, Unix: c.Unix, Datagrams: mode, Audit: c.Policy.Audit})
 	if err != nil {
 		return "", err
 	}

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io"
 	"text/tabwriter"
+
+	"github.com/sandlock/sandlock/netfilter"
 )
 
 // Need says what a run loses without a feature.
@@ -37,6 +39,9 @@ type Finding struct {
 // listenerFeature is what a process under another supervisor lacks.
 const listenerFeature = "seccomp-listener"
 
+// userNamespaces is what the contained mode of datagrams needs.
+const userNamespaces = "user-namespaces"
+
 // features are in the order in which a person would mend them.
 var features = [...]Feature{
 	{"seccomp-notify", "5.0", Required, "the supervisor is asked about calls",
@@ -59,7 +64,7 @@ var features = [...]Feature{
 		"use Linux 6.7 or later and put landlock into the kernel's lsm= list", landlockProbe(4)},
 	{"landlock-scopes", "6.12", Required, "signals and abstract sockets do not cross the border (Landlock ABI 6)",
 		"use Linux 6.12 or later and put landlock into the kernel's lsm= list", landlockProbe(6)},
-	{"user-namespaces", "3.8", Required, "datagram sockets are born in an empty network namespace",
+	{userNamespaces, "3.8", Optional, "datagram sockets are born in an empty network namespace, and no send is trapped",
 		"sysctl user.max_user_namespaces=15000 kernel.unprivileged_userns_clone=1 kernel.apparmor_restrict_unprivileged_userns=0, those of them that this host has; in a container, a seccomp profile that allows clone(CLONE_NEWUSER)", probeUserns},
 	{"sock-diag-tcp", "3.3", Required, "the servers of the sandbox are told from those of the host",
 		"load the module tcp_diag (modprobe tcp_diag)", probeDiagTCP},
@@ -108,14 +113,15 @@ func CanRun(fs []Finding) bool {
 	return true
 }
 
-// DatagramMode says in which of the two modes datagram sockets would work.
-func DatagramMode(fs []Finding) string {
+// DatagramMode says in which of the two modes datagram sockets would work, and
+// why or until when.
+func DatagramMode(fs []Finding) (mode, why string) {
 	for _, f := range fs {
-		if f.Name == "user-namespaces" && f.OK {
-			return "contained"
+		if f.Name == userNamespaces && f.OK {
+			return netfilter.Contained.String(), "mediated with a udp:// or icmp:// rule, --audit, or a datagram socket in --allow-unix"
 		}
 	}
-	return "mediated"
+	return netfilter.Mediated.String(), "there are no user namespaces"
 }
 
 func (f Finding) state() string {
@@ -148,7 +154,8 @@ func WriteFindings(w io.Writer, fs []Finding) error {
 			fmt.Fprintf(w, "%s: %s\n", f.Name, f.Remedy)
 		}
 	}
-	conclusion := "sandlock net can run here; datagrams: " + DatagramMode(fs)
+	mode, why := DatagramMode(fs)
+	conclusion := "sandlock net can run here; datagrams: " + mode + " (" + why + ")"
 	if !CanRun(fs) {
 		conclusion = "sandlock net cannot run here"
 	}
@@ -166,14 +173,16 @@ type jsonFinding struct {
 	Remedy string `json:"remedy,omitempty"` // only for what is not ok
 }
 
-// WriteFindingsJSON writes one object: can_run, datagrams, and the findings as
-// features.
+// WriteFindingsJSON writes one object: can_run, datagrams with the reason in
+// datagrams_why, and the findings as features.
 func WriteFindingsJSON(w io.Writer, fs []Finding) error {
+	mode, why := DatagramMode(fs)
 	out := struct {
 		CanRun    bool          `json:"can_run"`
 		Datagrams string        `json:"datagrams"`
+		Why       string        `json:"datagrams_why"`
 		Features  []jsonFinding `json:"features"`
-	}{CanRun(fs), DatagramMode(fs), nil}
+	}{CanRun(fs), mode, why, nil}
 	for _, f := range fs {
 		j := jsonFinding{f.Name, f.Kernel, f.Need, f.OK, f.Found, f.Why, ""}
 		if !f.OK {

@@ -12,11 +12,11 @@ const (
 	exeLen  = 4096 // PATH_MAX, linux/limits.h
 )
 
-// readProcess returns the name and the program of a process, "" for what cannot
+// Process returns the name and the program of a process, "" for what cannot
 // be read. It makes plain system calls on purpose: os.ReadFile costs three more
 // of them, and a denial pays for this while its caller waits. Neither file makes
 // the kernel touch the process's memory, so nothing here can be made to block.
-func readProcess(pid int32) (comm, exe string) {
+func Process(pid int32) (comm, exe string) {
 	dir := "/proc/" + strconv.Itoa(int(pid))
 	if fd, err := unix.Open(dir+"/comm", unix.O_RDONLY|unix.O_CLOEXEC, 0); err == nil {
 		var buf [commLen]byte

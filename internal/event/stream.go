@@ -51,7 +51,7 @@ func New(sinks ...Sink) *Stream { return NewNamed("", sinks...) }
 func NewNamed(run string, sinks ...Sink) *Stream {
 	sinks = slices.DeleteFunc(slices.Clone(sinks), func(s Sink) bool { return s == nil })
 	s := &Stream{
-		run: run, sinks: sinks, process: readProcess, patience: patience,
+		run: run, sinks: sinks, process: Process, patience: patience,
 		wake: make(chan struct{}, 1), progress: make(chan struct{}, 1), done: make(chan struct{}),
 		failed: make([]bool, len(sinks)),
 	}

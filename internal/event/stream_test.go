@@ -155,7 +155,7 @@ func TestEmitFillsIn(t *testing.T) {
 }
 
 func TestReadProcess(t *testing.T) {
-	comm, exe := readProcess(int32(os.Getpid()))
+	comm, exe := Process(int32(os.Getpid()))
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
@@ -163,7 +163,7 @@ func TestReadProcess(t *testing.T) {
 	if exe != self || comm == "" || strings.ContainsRune(comm, '\n') {
 		t.Errorf("%q, %q; the program is %q", comm, exe, self)
 	}
-	if comm, exe := readProcess(-1); comm != "" || exe != "" {
+	if comm, exe := Process(-1); comm != "" || exe != "" {
 		t.Errorf("a process that does not exist is %q, %q", comm, exe)
 	}
 }

@@ -171,6 +171,9 @@ func setUp(dir string) error {
 	if err := unix.Mount("proc", "/proc", "proc", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, ""); err != nil {
 		return fmt.Errorf("mount /proc: %w", err)
 	}
+	if err := pingGroups(); err != nil {
+		return fmt.Errorf("ping sockets: %w", err)
+	}
 	passwd, err := os.ReadFile("/etc/passwd")
 	if err != nil {
 		return err

@@ -14,12 +14,13 @@ import (
 const (
 	sockDiagByFamily = 20 // SOCK_DIAG_BY_FAMILY of linux/sock_diag.h
 	tcpListen        = 10 // TCP_LISTEN of net/tcp_states.h
-	unixShowVFS      = 2  // UDIAG_SHOW_VFS of linux/unix_diag.h
-	unixAttrVFS      = 1  // UNIX_DIAG_VFS of linux/unix_diag.h
+	anyState         = ^uint32(0)
+	unixShowVFS      = 2 // UDIAG_SHOW_VFS of linux/unix_diag.h
+	unixAttrVFS      = 1 // UNIX_DIAG_VFS of linux/unix_diag.h
 	maxReply         = 64 << 10
 )
 
-// Listener is a TCP socket that listens.
+// Listener is a TCP socket that listens, or a UDP socket that is bound.
 type Listener struct {
 	Addr   netip.AddrPort
 	Cookie uint64
@@ -38,12 +39,21 @@ func (l Listener) Covers(a netip.AddrPort) bool {
 // TCP returns the listening TCP sockets of the caller's network namespace that
 // use the port. It does not block.
 func TCP(port uint16) ([]Listener, error) {
+	return inet(unix.IPPROTO_TCP, 1<<tcpListen, port)
+}
+
+// UDP returns the UDP sockets of the caller's network namespace that are bound to
+// the port, connected ones too. It does not block.
+func UDP(port uint16) ([]Listener, error) { return inet(unix.IPPROTO_UDP, anyState, port) }
+
+func inet(protocol byte, states uint32, port uint16) ([]Listener, error) {
 	var out []Listener
 	for _, family := range []byte{unix.AF_INET, unix.AF_INET6} {
 		// struct inet_diag_req_v2: family, protocol, ext, pad, states, id (48 bytes).
 		req := make([]byte, 56)
-		req[0], req[1] = family, unix.IPPROTO_TCP
-		binary.NativeEndian.PutUint32(req[4:], 1<<tcpListen)
+		req[0], req[1] = family, protocol
+		binary.NativeEndian.PutUint32(req[4:], states)
+		binary.BigEndian.PutUint16(req[8:], port) // id.sport: the kernel leaves out the others
 		err := dump(req, func(msg []byte) {
 			// struct inet_diag_msg: family, state, timer, retrans, then id:
 			// sport, dport (network order), src[16], dst[16], if, cookie[2].
@@ -57,14 +67,14 @@ func TCP(port uint16) ([]Listener, error) {
 			out = append(out, Listener{netip.AddrPortFrom(a, port), cookie(msg[44:52])})
 		})
 		if err != nil {
-			return nil, fmt.Errorf("list tcp listeners: %w", err)
+			return nil, fmt.Errorf("list sockets of protocol %d: %w", protocol, err)
 		}
 	}
 	return out, nil
 }
 
-// UnixListener is a unix socket that listens and is bound to a file.
-type UnixListener struct {
+// UnixSocket is a unix socket that is bound to a file.
+type UnixSocket struct {
 	Cookie uint64
 	// Dev is the number of the file system's super block, as the kernel holds it:
 	// 20 bits of minor number below the major one (MINORBITS of linux/kdev_t.h).
@@ -75,16 +85,25 @@ type UnixListener struct {
 // Unix returns the listening unix sockets of the caller's network namespace that
 // are bound to a file whose inode number has the low 32 bits of ino. Another file
 // system may have a file of the same number: compare Dev. It does not block.
-func Unix(ino uint64) ([]UnixListener, error) {
-	var out []UnixListener
+func Unix(ino uint64) ([]UnixSocket, error) {
+	return unixSockets(ino, 1<<tcpListen, func(typ byte) bool { return true })
+}
+
+// UnixDatagram is Unix for datagram sockets, which need not listen.
+func UnixDatagram(ino uint64) ([]UnixSocket, error) {
+	return unixSockets(ino, anyState, func(typ byte) bool { return typ == unix.SOCK_DGRAM })
+}
+
+func unixSockets(ino uint64, states uint32, wanted func(typ byte) bool) ([]UnixSocket, error) {
+	var out []UnixSocket
 	// struct unix_diag_req: family, protocol, pad, states, ino, show, cookie[2].
 	req := make([]byte, 24)
 	req[0] = unix.AF_UNIX
-	binary.NativeEndian.PutUint32(req[4:], 1<<tcpListen)
+	binary.NativeEndian.PutUint32(req[4:], states)
 	binary.NativeEndian.PutUint32(req[12:], unixShowVFS)
 	err := dump(req, func(msg []byte) {
 		// struct unix_diag_msg: family, type, state, pad, ino, cookie[2]; attributes.
-		if len(msg) < 16 {
+		if len(msg) < 16 || !wanted(msg[1]) {
 			return
 		}
 		for attrs := msg[16:]; len(attrs) >= 4; {
@@ -95,13 +114,13 @@ func Unix(ino uint64) ([]UnixListener, error) {
 			// struct unix_diag_vfs: ino, dev.
 			if binary.NativeEndian.Uint16(attrs[2:]) == unixAttrVFS && n >= 12 &&
 				binary.NativeEndian.Uint32(attrs[4:]) == uint32(ino) {
-				out = append(out, UnixListener{cookie(msg[8:16]), binary.NativeEndian.Uint32(attrs[8:])})
+				out = append(out, UnixSocket{cookie(msg[8:16]), binary.NativeEndian.Uint32(attrs[8:])})
 			}
 			attrs = attrs[min((n+3)&^3, len(attrs)):]
 		}
 	})
 	if err != nil {
-		return nil, fmt.Errorf("list unix listeners: %w", err)
+		return nil, fmt.Errorf("list unix sockets: %w", err)
 	}
 	return out, nil
 }

@@ -52,7 +52,7 @@ func TestUnixNamesTheListener(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := cookieOf(t, l.(*net.UnixListener))
-	if !slices.ContainsFunc(got, func(g UnixListener) bool { return g.Cookie == want && g.Dev != 0 }) {
+	if !slices.ContainsFunc(got, func(g UnixSocket) bool { return g.Cookie == want && g.Dev != 0 }) {
 		t.Fatalf("listeners %v lack cookie %d", got, want)
 	}
 }

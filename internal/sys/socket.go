@@ -3,6 +3,7 @@ package sys
 import (
 	"encoding/binary"
 	"net/netip"
+	"strconv"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -52,6 +53,9 @@ func Family(sa []byte) int {
 	return int(binary.NativeEndian.Uint16(sa))
 }
 
+// SetFamily stores the address family in sa, which has at least 2 bytes.
+func SetFamily(sa []byte, family int) { binary.NativeEndian.PutUint16(sa, uint16(family)) }
+
 // ParseInet reads struct sockaddr_in (at least 8 bytes) or sockaddr_in6 (at
 // least 24 bytes); the port in them is in network byte order. A scope id becomes
 // the zone's number. ok is false for any other family or a shorter address.
@@ -66,13 +70,19 @@ func ParseInet(sa []byte) (ap netip.AddrPort, ok bool) {
 		if len(sa) < 24 {
 			return ap, false
 		}
-		return netip.AddrPortFrom(netip.AddrFrom16([16]byte(sa[8:24])), binary.BigEndian.Uint16(sa[2:])), true
+		a := netip.AddrFrom16([16]byte(sa[8:24]))
+		if len(sa) >= unix.SizeofSockaddrInet6 && !a.Is4In6() {
+			if scope := binary.NativeEndian.Uint32(sa[24:]); scope != 0 {
+				a = a.WithZone(strconv.FormatUint(uint64(scope), 10))
+			}
+		}
+		return netip.AddrPortFrom(a, binary.BigEndian.Uint16(sa[2:])), true
 	}
 	return ap, false
 }
 
 // EncodeInet returns the struct sockaddr_in or, with v6 set, sockaddr_in6 (v4
-// addresses then mapped) for ap.
+// addresses then mapped) for ap. A zone that is a number becomes the scope id.
 func EncodeInet(ap netip.AddrPort, v6 bool) []byte {
 	if !v6 && ap.Addr().Unmap().Is4() {
 		sa := make([]byte, unix.SizeofSockaddrInet4)
@@ -87,6 +97,9 @@ func EncodeInet(ap netip.AddrPort, v6 bool) []byte {
 	binary.BigEndian.PutUint16(sa[2:], ap.Port())
 	a := ap.Addr().As16()
 	copy(sa[8:], a[:])
+	if scope, err := strconv.ParseUint(ap.Addr().Zone(), 10, 32); err == nil {
+		binary.NativeEndian.PutUint32(sa[24:], uint32(scope))
+	}
 	return sa
 }
 

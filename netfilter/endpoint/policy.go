@@ -61,7 +61,12 @@ func (p *Policy) Warnings() []string { return slices.Clone(p.warnings) }
 
 // HasDatagramRules tells whether a rule allows UDP or ICMP.
 func (p *Policy) HasDatagramRules() bool {
-	return slices.ContainsFunc(p.allow, func(r Rule) bool { return r.Protocol == UDP || r.Protocol == ICMP })
+	return p.HasRules(UDP) || p.HasRules(ICMP)
+}
+
+// HasRules tells whether a rule allows something of the protocol.
+func (p *Policy) HasRules(proto Protocol) bool {
+	return slices.ContainsFunc(p.allow, func(r Rule) bool { return r.Protocol == proto })
 }
 
 // check holds for what ParseRule returns; a rule that a program filled in by hand

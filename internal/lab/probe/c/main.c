@@ -41,7 +41,7 @@ struct address unix_address(const char *path)
 static const struct { int number; const char *name; } errors[] = {NAME(EPERM), NAME(ENOENT), NAME(EINTR), NAME(EBADF), NAME(EAGAIN), NAME(EACCES),
 	NAME(EINVAL), NAME(EFAULT), NAME(ENOTTY), NAME(EPIPE), NAME(ENOSYS), NAME(ESRCH), NAME(ENOTSOCK), NAME(EMFILE), NAME(EPROTONOSUPPORT),
 	NAME(ESOCKTNOSUPPORT), NAME(EAFNOSUPPORT), NAME(EADDRINUSE), NAME(EADDRNOTAVAIL), NAME(ENETUNREACH), NAME(ECONNRESET), NAME(ENOPROTOOPT),
-	NAME(ENOTCONN), NAME(ETIMEDOUT), NAME(ECONNREFUSED), NAME(EHOSTUNREACH), NAME(EINPROGRESS), NAME(EOPNOTSUPP), NAME(EPROTOTYPE), NAME(ECONNABORTED)};
+	NAME(ENOTCONN), NAME(ETIMEDOUT), NAME(ECONNREFUSED), NAME(EHOSTUNREACH), NAME(EINPROGRESS), NAME(EOPNOTSUPP), NAME(EPROTOTYPE), NAME(ECONNABORTED), NAME(EMSGSIZE), NAME(EDESTADDRREQ), NAME(EISCONN)};
 
 int failed(const char *step)
 {
@@ -72,7 +72,7 @@ int send_all(int fd, const char *text)
 
 int main(int argc, char **argv)
 {
-	const struct probe *all[] = {tcp_probes, udp_probes, kernel_probes, unix_probes, race_probes, load_probes, outer_probes, views_probes};
+	const struct probe *all[] = {tcp_probes, udp_probes, kernel_probes, unix_probes, race_probes, load_probes, outer_probes, views_probes, datagram_probes};
 	setvbuf(stdout, 0, _IONBF, 0);
 	for (unsigned i = 0; argc > 1 && i < sizeof all / sizeof *all; i++)
 		for (const struct probe *p = all[i]; p->name; p++)

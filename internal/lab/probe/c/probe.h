@@ -33,4 +33,4 @@ int done(const char *text);
 int send_all(int fd, const char *text);
 
 struct probe { const char *name; int (*run)(int argc, char **argv); };
-extern const struct probe tcp_probes[], udp_probes[], kernel_probes[], unix_probes[], race_probes[], load_probes[], outer_probes[], views_probes[];
+extern const struct probe tcp_probes[], udp_probes[], kernel_probes[], unix_probes[], race_probes[], load_probes[], outer_probes[], views_probes[], datagram_probes[];

@@ -1,0 +1,298 @@
+package suite
+
+import (
+	"net/netip"
+	"strings"
+	"testing"
+
+	"github.com/sandlock/sandlock/internal/lab"
+)
+
+// unrelated makes a run mediate datagrams and allows nothing that a test touches.
+var unrelated = []string{"--allow", "udp://192.0.2.99:9"}
+
+func udpSink(t *testing.T, a netip.Addr) netip.AddrPort { return lab.UDP(t, netip.AddrPortFrom(a, 0)) }
+
+func flags(parts ...string) []string { return parts }
+
+// udpWays are all forms of a send, connected and not, as a probe and what comes
+// before address, port and nonce.
+var udpWays = [][]string{{"udp-sendto"}, {"udp-connect"}, {"udp-sendmsg"}, {"udp-sendmmsg"}, {"udp-connected", "send"}, {"udp-connected", "sendto"},
+	{"udp-connected", "write"}, {"udp-connected", "sendmsg"}, {"udp-connected", "sendmmsg"}}
+
+var udpAddrs = []netip.Addr{lab.Evil4, lab.Evil6, netip.MustParseAddr("127.0.0.1"), netip.MustParseAddr("::1")}
+
+func udpCommand(t *testing.T, way []string, at netip.AddrPort, nonce string) []string {
+	ip, port := hostPort(at)
+	return append(append([]string{lab.Probe(t)}, way...), ip, port, nonce)
+}
+
+// With rules for something else each form is refused at once, and the log says so.
+func TestUDPMediatedDenied(t *testing.T) {
+	for _, way := range udpWays {
+		for _, a := range udpAddrs {
+			t.Run(strings.Join(way, " ")+"/"+a.String(), func(t *testing.T) {
+				at := udpSink(t, a)
+				asUsers(t, func(t *testing.T, u lab.User) {
+					n := lab.Nonce()
+					cmd := udpCommand(t, way, at, n)
+					lab.Bare(t, u, n, cmd...)
+					d := lab.Denial{User: u, Flags: flags("--allow", "udp://192.0.2.99:9", "--allow", at.Addr().String()), Command: cmd, Nonce: n,
+						Answer: "ECONNREFUSED", Log: "udp://"}
+					lab.Denied(t, d)
+				})
+			})
+		}
+	}
+}
+
+// The allowed twins, by address, range, name and everything.
+func TestUDPAllowed(t *testing.T) {
+	for _, way := range udpWays {
+		for _, a := range udpAddrs {
+			t.Run(strings.Join(way, " ")+"/"+a.String(), func(t *testing.T) {
+				at := udpSink(t, a)
+				asUsers(t, func(t *testing.T, u lab.User) {
+					n, m := lab.Nonce(), lab.Now()
+					r := lab.Net(t, u, flags("--allow", "udp://"+at.String()), udpCommand(t, way, at, n)...)
+					if r.Code != 0 || r.Denied("") {
+						t.Fatalf("code %d: %s%s%v", r.Code, r.Stdout, r.Stderr, r.Log)
+					}
+					m.Arrived(t, n)
+				})
+			})
+		}
+	}
+}
+
+// What a rule covers and what it does not.
+func TestUDPScope(t *testing.T) {
+	at := udpSink(t, lab.Evil4)
+	six := udpSink(t, lab.Evil6)
+	private := udpSink(t, lab.Private4)
+	_, port := hostPort(at)
+	for _, c := range []struct {
+		name  string
+		flags []string
+		at    netip.AddrPort
+		open  bool
+	}{
+		{"host", flags("--allow", "udp://"+at.Addr().String()), at, true},
+		{"range", flags("--allow", "udp://151.101.0.0/16:"+port), at, true},
+		{"everything", flags("--allow", "udp://*"), at, true},
+		{"everything, IPv6", flags("--allow", "udp://*"), six, true},
+		{"other port", flags("--allow", "udp://"+at.Addr().String()+":1"), at, false},
+		{"other host", flags("--allow", "udp://151.101.1.70"), at, false},
+		{"other family", flags("--allow", "udp://0.0.0.0/0"), six, false},
+		{"tcp rule", flags("--allow", at.String(), "--allow", "udp://192.0.2.99"), at, false},
+		{"deny wins", flags("--allow", "udp://*", "--deny", at.Addr().String()), at, false},
+		{"deny by protocol", flags("--allow", "udp://*", "--deny", "udp://"+at.String()), at, false},
+		{"deny of a range", flags("--deny", "10.0.0.0/8", "--allow", "udp://*"), private, false},
+		{"special use by rule", flags("--allow", "udp://"+private.String()), private, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			for _, way := range [][]string{{"udp-sendto"}, {"udp-connect"}} {
+				n := lab.Nonce()
+				cmd := udpCommand(t, way, c.at, n)
+				if !c.open {
+					lab.Bare(t, lab.Ordinary, n, cmd...)
+					lab.Denied(t, lab.Denial{User: lab.Ordinary, Flags: c.flags, Command: cmd, Answer: "ECONNREFUSED", Log: c.at.Addr().String()})
+					continue
+				}
+				m := lab.Now()
+				if r := lab.Net(t, lab.Ordinary, c.flags, cmd...); r.Code != 0 {
+					t.Fatalf("code %d: %s%s", r.Code, r.Stdout, r.Stderr)
+				}
+				m.Arrived(t, n)
+			}
+		})
+	}
+}
+
+// A name's addresses are allowed once they were asked for.
+func TestUDPByName(t *testing.T) {
+	const script = `import socket, sys
+name, port, text = sys.argv[1], int(sys.argv[2]), sys.argv[3].encode()
+f, _, _, _, at = socket.getaddrinfo(name, port, type=socket.SOCK_DGRAM)[0]
+s = socket.socket(f, socket.SOCK_DGRAM)
+s.settimeout(5)
+s.sendto(text, at)
+got, source = s.recvfrom(100)
+assert got == text and source[:2] == at[:2], (got, source)`
+	for name, a := range map[string]netip.Addr{"four.test": lab.Allowed4, "six.test": lab.Allowed6} {
+		at := udpSink(t, a)
+		_, port := hostPort(at)
+		asUsers(t, func(t *testing.T, u lab.User) {
+			n, m := lab.Nonce(), lab.Now()
+			r := lab.Net(t, u, flags("--allow", "udp://"+name+":"+port), python, "-c", script, name, port, n)
+			if r.Code != 0 {
+				t.Fatalf("code %d: %s%s", r.Code, r.Stdout, r.Stderr)
+			}
+			m.Arrived(t, n)
+			// The address without the name is as good as any other.
+			n = lab.Nonce()
+			cmd := udpCommand(t, []string{"udp-sendto"}, at, n)
+			lab.Bare(t, u, n, cmd...)
+			lab.Denied(t, lab.Denial{User: u, Flags: flags("--allow", "udp://"+name+":"+port), Command: cmd, Answer: "ECONNREFUSED", Log: a.String()})
+		})
+	}
+}
+
+// A socket that has an allowed peer gets no other by that.
+func TestUDPLeavesPeer(t *testing.T) {
+	good, bad := udpSink(t, lab.Allowed4), udpSink(t, lab.Evil4)
+	gip, gport := hostPort(good)
+	bip, bport := hostPort(bad)
+	for _, way := range []string{"sendto", "unspec", "v6", "connect"} {
+		t.Run(way, func(t *testing.T) {
+			asUsers(t, func(t *testing.T, u lab.User) {
+				n := lab.Nonce()
+				cmd := []string{lab.Probe(t), "udp-leave", way, gip, gport, bip, bport, n}
+				lab.Bare(t, u, n, cmd...)
+				lab.Denied(t, lab.Denial{User: u, Flags: flags("--allow", "udp://"+good.String()), Command: cmd, Answer: "ECONNREFUSED", Log: bip})
+			})
+		})
+	}
+}
+
+// A batch ends before the first message that is refused.
+func TestUDPPartialBatch(t *testing.T) {
+	good, bad := udpSink(t, lab.Allowed4), udpSink(t, lab.Evil4)
+	gip, gport := hostPort(good)
+	bip, bport := hostPort(bad)
+	asUsers(t, func(t *testing.T, u lab.User) {
+		n := lab.Nonce()
+		cmd := []string{lab.Probe(t), "udp-partial", gip, gport, bip, bport, n}
+		if r := lab.Bare(t, u, n, cmd...); !strings.Contains(r.Stdout, "ok 3") {
+			t.Fatalf("control: %s", r.Stdout)
+		}
+		n = lab.Nonce()
+		cmd[len(cmd)-1] = n
+		m := lab.Now()
+		r := lab.Net(t, u, flags("--allow", "udp://"+good.String()), cmd...)
+		if !strings.Contains(r.Stdout, "ok 1 lengths 27 0 0") || !strings.Contains(r.Stdout, "fail ECONNREFUSED sendmmsg") {
+			t.Errorf("%s", r.Stdout)
+		}
+		m.Arrived(t, n)
+		if reached(m.Since(t), bad) {
+			t.Error("the denied sink was reached")
+		}
+	})
+}
+
+func TestUDPAddressLengths(t *testing.T) {
+	at := udpSink(t, lab.Allowed4)
+	for _, f := range [][]string{flags("--allow", "udp://"+at.String()), unrelated} {
+		r := lab.Net(t, lab.Ordinary, f, udpCommand(t, []string{"udp-lengths"}, at, "x")...)
+		if r.Code != 0 {
+			t.Errorf("%v: %s", f, r.Stdout)
+		}
+	}
+}
+
+// Control messages that change how a datagram looks pass; those that lead it
+// elsewhere do not.
+func TestUDPControlMessages(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		a    netip.Addr
+		way  []string
+		open bool
+	}{
+		{"IP_TOS", lab.Allowed4, []string{"udp-control", "0", "1", "4", "16"}, true},
+		{"IP_TTL", lab.Allowed4, []string{"udp-control", "0", "2", "4", "5"}, true},
+		{"IPV6_TCLASS", lab.Allowed6, []string{"udp-control", "41", "67", "4", "16"}, true},
+		{"IPV6_HOPLIMIT", lab.Allowed6, []string{"udp-control", "41", "52", "4", "5"}, true},
+		{"UDP_SEGMENT", lab.Allowed4, []string{"udp-control", "17", "103", "2", "1000"}, true},
+		{"source", lab.Allowed4, []string{"udp-pktinfo", lab.Private4.String(), "0"}, true},
+		{"source and interface", lab.Allowed4, []string{"udp-pktinfo", lab.Private4.String(), "1"}, true},
+		{"source, IPv6", lab.Allowed6, []string{"udp-pktinfo", lab.Private6.String(), "0"}, true},
+		{"a source that is not ours", lab.Allowed4, []string{"udp-pktinfo", "192.0.2.1", "0"}, false},
+		{"IP_RETOPTS", lab.Allowed4, []string{"udp-control", "0", "7", "4", "0"}, false},
+		{"IPV6_RTHDR", lab.Allowed6, []string{"udp-rthdr"}, false},
+		{"IPV6_HOPOPTS", lab.Allowed6, []string{"udp-control", "41", "54", "8", "0"}, false},
+		{"SO_MARK", lab.Allowed4, []string{"udp-control", "1", "36", "4", "1"}, false},
+		{"descriptors", lab.Allowed4, []string{"udp-control", "1", "1", "4", "0"}, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			at := udpSink(t, c.a)
+			asUsers(t, func(t *testing.T, u lab.User) {
+				n, m := lab.Nonce(), lab.Now()
+				r := lab.Net(t, u, flags("--allow", "udp://"+at.String()), udpCommand(t, c.way, at, n)...)
+				if c.open {
+					if r.Code != 0 {
+						t.Fatalf("code %d: %s%s", r.Code, r.Stdout, r.Stderr)
+					}
+					m.Arrived(t, n)
+					return
+				}
+				if r.Code == 0 {
+					t.Errorf("it was sent: %s", r.Stdout)
+				}
+				for _, a := range m.Since(t) {
+					t.Errorf("%s reached %s", a.Kind, a.Sink)
+				}
+			})
+		})
+	}
+}
+
+// Flags that would leave the supervisor with memory of others, or connect.
+func TestUDPFlags(t *testing.T) {
+	at := udpSink(t, lab.Allowed4)
+	r := lab.Net(t, lab.Ordinary, flags("--allow", "udp://"+at.String()), udpCommand(t, []string{"udp-zerocopy"}, at, "x")...)
+	if !strings.Contains(r.Stdout, "fail EOPNOTSUPP") {
+		t.Errorf("%s%s", r.Stdout, r.Stderr)
+	}
+}
+
+// A program that connects only to learn its own address learns it, whatever the
+// rules say, and nothing is reported.
+func TestUDPOwnAddress(t *testing.T) {
+	for _, a := range []netip.Addr{lab.Evil4, lab.Evil6} {
+		asUsers(t, func(t *testing.T, u lab.User) {
+			cmd := []string{lab.Probe(t), "udp-own", a.String(), "9"}
+			bare := lab.Run(t, u, cmd...)
+			r := lab.Net(t, u, unrelated, cmd...)
+			if bare.Code != 0 || r.Code != 0 || r.Stdout != bare.Stdout || r.Denied("") {
+				t.Errorf("bare %q, sandboxed %q %s", bare.Stdout, r.Stdout, r.Stderr)
+			}
+		})
+	}
+}
+
+// Servers of the sandbox are reached from inside without a rule, those of the
+// host are not.
+func TestUDPInside(t *testing.T) {
+	asUsers(t, func(t *testing.T, u lab.User) {
+		for _, at := range []string{"127.0.0.1", "0.0.0.0", "::", "::1"} {
+			to := at
+			switch at {
+			case "0.0.0.0":
+				to = "127.0.0.1"
+			case "::":
+				to = "::1"
+			}
+			n := lab.Nonce()
+			p := lab.Probe(t)
+			script := p + " udp-receiver " + at + " 18053 " + n + " > out & until grep -q ready out; do :; done; " + p + " udp-sendto " + to + " 18053 " + n + " && wait && grep -q received out"
+			r := lab.Net(t, u, unrelated, "bash", "-c", script)
+			if r.Code != 0 || r.Denied("") {
+				t.Errorf("%s: code %d: %s%s", at, r.Code, r.Stdout, r.Stderr)
+			}
+		}
+	})
+}
+
+// --audit lets datagrams through and reports them.
+func TestUDPAudit(t *testing.T) {
+	at := udpSink(t, lab.Evil4)
+	for _, way := range [][]string{{"udp-sendto"}, {"udp-connect"}, {"udp-sendmmsg"}} {
+		n, m := lab.Nonce(), lab.Now()
+		r := lab.Net(t, lab.Ordinary, flags("--audit"), udpCommand(t, way, at, n)...)
+		if r.Code != 0 || !strings.Contains(r.Stderr, "udp://"+at.String()) {
+			t.Errorf("code %d: %s%s", r.Code, r.Stdout, r.Stderr)
+		}
+		m.Arrived(t, n)
+	}
+}

@@ -1,0 +1,257 @@
+package netfilter
+
+import (
+	"bytes"
+	"errors"
+	"strconv"
+
+	"github.com/sandlock/sandlock/dispatch"
+	"github.com/sandlock/sandlock/internal/event"
+	"github.com/sandlock/sandlock/internal/sys"
+	"github.com/sandlock/sandlock/netfilter/endpoint"
+	"github.com/sandlock/sandlock/netfilter/message"
+	"golang.org/x/sys/unix"
+)
+
+// parcel is a message as it is sent: copies of everything that the caller could
+// change meanwhile, and an address that was judged.
+type parcel struct {
+	to      []byte
+	data    []byte
+	rest    []sys.Range // of a stream, not copied yet
+	control []byte
+	files   []int // copies of the descriptors in control, owned
+	pin     int   // the file that to leads to, owned; -1 for none
+	pinned  bool  // to is a unix address: to be used on the sandbox's thread
+}
+
+func (p *parcel) close() {
+	for _, fd := range p.files {
+		unix.Close(fd)
+	}
+	if p.pin >= 0 {
+		unix.Close(p.pin)
+	}
+	p.files, p.pin = nil, -1
+}
+
+// whole tells whether n more bytes are all that was left.
+func (p *parcel) whole(n int) bool { return n >= len(p.data) && len(p.rest) == 0 }
+
+// sent takes off the first n bytes of data. What came with them is gone too.
+func (p *parcel) sent(n int) {
+	if n == 0 {
+		return
+	}
+	p.data, p.control = p.data[n:], nil
+}
+
+// read copies the message whose header is at an address of the caller's memory.
+func (s *sending) read(at uint64) (*parcel, error) {
+	var raw [message.HeaderSize]byte
+	if err := s.c.Read(at, raw[:]); err != nil {
+		return nil, err
+	}
+	h, err := message.ParseHeader(raw[:])
+	if err != nil {
+		return nil, err
+	}
+	if h.ControlLen > message.MaxControl {
+		return nil, message.ErrTooLong
+	}
+	name, control := make([]byte, h.NameLen), make([]byte, h.ControlLen)
+	vectors := make([]byte, message.VectorSize*h.VectorsLen)
+	for _, part := range []struct {
+		at  uint64
+		buf []byte
+	}{{h.Name, name}, {h.Control, control}, {h.Vectors, vectors}} {
+		if len(part.buf) == 0 {
+			continue
+		}
+		if err := s.c.Read(part.at, part.buf); err != nil {
+			return nil, err
+		}
+	}
+	pieces, _, err := message.ParseVectors(vectors)
+	if err != nil {
+		return nil, err
+	}
+	return s.load(name, pieces, control)
+}
+
+// load makes a parcel: it copies the data, judges the address and the control
+// messages. The caller closes the parcel.
+func (s *sending) load(name []byte, pieces []sys.Range, control []byte) (*parcel, error) {
+	p := &parcel{pin: -1, rest: pieces}
+	total := uint64(0)
+	for _, r := range pieces {
+		total += min(r.Len, message.MaxDatagram+1)
+	}
+	if total > message.MaxDatagram && !s.stream() {
+		return nil, message.ErrTooLong
+	}
+	err := s.next(p)
+	if err == nil && len(control) > 0 {
+		err = s.control(p, control)
+	}
+	if err == nil && len(name) > 0 {
+		err = s.address(p, name)
+	}
+	if err != nil {
+		p.close()
+		return nil, err
+	}
+	return p, nil
+}
+
+// next copies the next part of the data, which for all but streams is everything.
+func (s *sending) next(p *parcel) error {
+	size := message.MaxDatagram
+	if s.stream() {
+		size = streamChunk
+	}
+	head, rest := message.Cut(p.rest, size)
+	n := 0
+	for _, r := range head {
+		n += int(r.Len)
+	}
+	data := make([]byte, n)
+	if err := s.c.ReadRanges(head, data); err != nil {
+		return err
+	}
+	p.data, p.rest = data, rest
+	return nil
+}
+
+// address judges where a message is to go.
+func (s *sending) address(p *parcel, name []byte) error {
+	switch s.domain {
+	case unix.AF_INET, unix.AF_INET6:
+		if s.stream() {
+			return nil // it goes to the peer: tcp_sendmsg looks at no address
+		}
+		return s.inetAddress(p, name)
+	case unix.AF_UNIX:
+		if s.typ == unix.SOCK_DGRAM {
+			return s.unixAddress(p, name)
+		}
+		p.to = name // refused or ignored by the kernel, unix(7)
+		return nil
+	}
+	return unix.EAFNOSUPPORT
+}
+
+// inetAddress judges the destination of an IP datagram.
+func (s *sending) inetAddress(p *parcel, name []byte) error {
+	if len(name) < 2 {
+		return unix.EINVAL
+	}
+	if sys.Family(name) == unix.AF_UNSPEC {
+		if s.domain == unix.AF_INET6 {
+			return nil // as without an address, udpv6_sendmsg
+		}
+		name = append([]byte(nil), name...)
+		sys.SetFamily(name, unix.AF_INET) // as IPv4, udp_sendmsg
+	}
+	to, ok := sys.ParseInet(name)
+	proto, known := datagramProtocol(s.proto)
+	v4 := sys.Family(name) == unix.AF_INET
+	switch {
+	case !v4 && sys.Family(name) != unix.AF_INET6, !v4 && s.domain == unix.AF_INET, !known:
+		return unix.EAFNOSUPPORT
+	case !ok || v4 && len(name) < unix.SizeofSockaddrInet4:
+		return unix.EINVAL
+	}
+	at := canonical(to)
+	way, v := s.f.judge(proto, at)
+	end := endpoint.Endpoint{Protocol: proto, Addr: at.Addr(), Port: at.Port()}
+	switch way {
+	case refused:
+		s.f.report(s.c, end, v)
+		return unix.ECONNREFUSED
+	case audited:
+		s.f.report(s.c, end, v)
+	case byResolver, inside:
+		cookie, err := sys.Cookie(s.fd)
+		if err == nil {
+			err = ensureBound(s.fd, s.domain == unix.AF_INET6)
+		}
+		if err != nil {
+			return err
+		}
+		if way == inside {
+			s.f.own.add(cookie) // the answer comes to it
+			break
+		}
+		server, err := s.f.servers.standIn(s.f, at)
+		if err != nil {
+			s.f.noServer(s.c, err)
+			return unix.ECONNREFUSED
+		}
+		s.f.asks(s.c, s.fd, cookie)
+		p.to = sys.EncodeInet(server, to.Addr().Is6())
+		return nil
+	}
+	p.to = sys.EncodeInet(reachable(to), to.Addr().Is6())
+	return nil
+}
+
+// unixAddress judges the destination of a unix datagram. An abstract name is left
+// to the kernel, which judges it on the sandbox's thread.
+func (s *sending) unixAddress(p *parcel, name []byte) error {
+	if sys.Family(name) != unix.AF_UNIX || len(name) <= unixPathAt {
+		return unix.EINVAL
+	}
+	p.pinned = true
+	path := name[unixPathAt:]
+	if path[0] == 0 {
+		p.to = name
+		return nil
+	}
+	if i := bytes.IndexByte(path, 0); i >= 0 {
+		path = path[:i]
+	}
+	pin, err := openSocket(s.c.PID(), string(path))
+	if err != nil {
+		return err
+	}
+	p.pin = pin
+	if err := s.c.Valid(); err != nil {
+		return err
+	}
+	if !s.f.mayReach(pin, unix.SOCK_DGRAM) {
+		s.f.reportUnix(s.c, pin, path)
+		if !s.f.Audit {
+			return unix.EACCES
+		}
+	}
+	p.to = unixAddr("/proc/self/fd/" + strconv.Itoa(pin))
+	return nil
+}
+
+// control judges the control messages and makes copies of descriptors in them.
+func (s *sending) control(p *parcel, b []byte) (err error) {
+	if s.domain == unix.AF_UNIX {
+		p.control, err = message.UnixControl(b, func(fd int) (int, error) {
+			n, err := s.c.FD(fd)
+			if err == nil {
+				p.files = append(p.files, n)
+			}
+			return n, err
+		})
+		return err
+	}
+	var bad message.Control
+	p.control, bad, err = message.InetControl(b)
+	if errors.Is(err, unix.EPERM) {
+		proto := endpoint.TCP
+		if !s.stream() {
+			proto, _ = datagramProtocol(s.proto)
+		}
+		s.f.Emit(event.Event{
+			Kind: event.Deny, PID: int32(dispatch.TGID(s.c.PID())), Syscall: s.c.Name(), Protocol: proto.String(),
+			Reason: "control messages of level " + strconv.Itoa(int(bad.Level)) + " and type " + strconv.Itoa(int(bad.Type)) + " are not sent",
+		})
+	}
+	return err
+}
