@@ -49,9 +49,9 @@ func (d *deferrals) run(l *Loop, c *Call, fn func(context.Context) Action, whole
 	d.ticking = true
 	d.mu.Unlock()
 	if start {
-		l.users.Go(func() { d.tick(l) })
+		l.users.run(func() { d.tick(l) })
 	}
-	l.users.Go(func() {
+	l.users.run(func() {
 		defer cancel()
 		a := l.deferredAction(c, ctx, fn)
 		d.mu.Lock()

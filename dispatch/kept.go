@@ -75,7 +75,7 @@ func (k *keptSockets) keep(l *Loop, fd int) {
 	k.set[ino] = &keptSocket{fd: dup}
 	if !k.running {
 		k.running = true
-		l.users.Go(func() { k.sweepAll(l) })
+		l.users.run(func() { k.sweepAll(l) })
 	}
 }
 

@@ -13,8 +13,8 @@ import (
 )
 
 // takeover is how long one call may occupy the receiving thread before another
-// thread receives in its stead; idleTicks such periods without a call put the
-// watcher to sleep. closeWait is how long Close waits for handlers.
+// thread receives in its stead; idleTicks such periods without a call end the
+// watcher. closeWait is how long Close waits for handlers.
 const (
 	takeover  = 5 * time.Millisecond
 	idleTicks = 20
@@ -41,14 +41,13 @@ type Loop struct {
 	receivers  atomic.Int32  // how many there are, the blocked ones too
 	seq        atomic.Uint64 // calls received
 	busy       atomic.Bool
-	asleep     atomic.Bool
-	wake       chan struct{}
+	asleep     atomic.Bool // no watcher is under way
 	done       chan struct{}
 	once       sync.Once
 	err        error
 
 	deferred deferrals
-	users    sync.WaitGroup // who may still use the listener's number
+	users    users
 	traps    [sys.MaxSyscall + 1]atomic.Uint64
 }
 
@@ -57,7 +56,12 @@ type Loop struct {
 func (t *Table) NewLoop(listener int, fault func(error)) *Loop {
 	l := &Loop{
 		listener: listener, chains: t.chains(), index: newIndex(), fault: fault,
-		wake: make(chan struct{}, 1), done: make(chan struct{}),
+		done: make(chan struct{}),
+	}
+	l.users.gone = make(chan struct{})
+	l.users.release = func() {
+		unix.Close(l.listener)
+		l.index.close()
 	}
 	if t.members != nil {
 		l.kept = &keptSockets{members: t.members}
@@ -69,7 +73,6 @@ func (t *Table) NewLoop(listener int, fault func(error)) *Loop {
 
 // Start begins to receive. It returns at once.
 func (l *Loop) Start() {
-	l.users.Go(l.watch)
 	l.spawn(l.generation.Load())
 }
 
@@ -113,16 +116,11 @@ func (l *Loop) Handled() map[string]uint64 {
 func (l *Loop) Close() {
 	l.finish(nil)
 	l.deferred.cancelAll()
-	closed := make(chan struct{})
-	go func() {
-		defer close(closed)
-		l.users.Wait()
-		unix.Close(l.listener)
-		l.index.close()
-	}()
+	late := time.NewTimer(closeWait)
+	defer late.Stop()
 	select {
-	case <-closed:
-	case <-time.After(closeWait):
+	case <-l.users.close():
+	case <-late.C:
 	}
 }
 
@@ -136,7 +134,7 @@ func (l *Loop) finish(err error) {
 
 func (l *Loop) spawn(generation uint64) {
 	l.receivers.Add(1)
-	l.users.Go(func() {
+	l.users.run(func() {
 		defer l.receivers.Add(-1)
 		l.receive(generation)
 	})
@@ -166,10 +164,7 @@ func (l *Loop) receive(generation uint64) {
 		l.seq.Add(1)
 		l.busy.Store(true)
 		if l.asleep.Load() && l.asleep.CompareAndSwap(true, false) {
-			select {
-			case l.wake <- struct{}{}:
-			default:
-			}
+			l.users.run(l.watch)
 		}
 		l.serve(c)
 		if l.generation.Load() == generation {
@@ -188,20 +183,15 @@ func (l *Loop) HungUp() bool {
 
 // watch lets another thread receive when one call takes too long: a caller can
 // make even a harmless call block (a slow file system behind its memory,
-// SO_LINGER, a flag changed under our hands).
+// SO_LINGER, a flag changed under our hands). It ends when no call came for a
+// while; the next one starts it anew.
 func (l *Loop) watch() {
-	for {
-		select {
-		case <-l.done:
-			return
-		case <-l.wake:
-		}
-		tick := time.NewTicker(takeover)
-		last := l.seq.Load()
+	tick := time.NewTicker(takeover)
+	defer tick.Stop()
+	for last := l.seq.Load(); ; {
 		for idle := 0; idle < idleTicks; {
 			select {
 			case <-l.done:
-				tick.Stop()
 				return
 			case <-tick.C:
 			}
@@ -217,8 +207,11 @@ func (l *Loop) watch() {
 			}
 			last = now
 		}
-		tick.Stop()
 		l.asleep.Store(true)
+		// A call that came just before this saw a watcher.
+		if l.seq.Load() == last || !l.asleep.CompareAndSwap(true, false) {
+			return
+		}
 	}
 }
 

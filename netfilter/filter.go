@@ -6,7 +6,6 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
-	"os"
 	"strconv"
 	"strings"
 	"sync"
@@ -14,6 +13,7 @@ import (
 	"github.com/sandlock/sandlock/dispatch"
 	"github.com/sandlock/sandlock/internal/event"
 	"github.com/sandlock/sandlock/internal/launch"
+	"github.com/sandlock/sandlock/internal/sys"
 	"github.com/sandlock/sandlock/netfilter/endpoint"
 	"github.com/sandlock/sandlock/netfilter/passthrough"
 	"github.com/sandlock/sandlock/netfilter/resolver"
@@ -182,7 +182,7 @@ func sockType(t uint32) dispatch.Test {
 // lowestFreePort reads net.ipv4.ip_unprivileged_port_start (ip(7)), 1024 where
 // there is none.
 func lowestFreePort() int {
-	text, err := os.ReadFile("/proc/sys/net/ipv4/ip_unprivileged_port_start")
+	text, err := sys.ReadFile("/proc/sys/net/ipv4/ip_unprivileged_port_start", 16)
 	if n, e := strconv.Atoi(strings.TrimSpace(string(text))); err == nil && e == nil {
 		return n
 	}

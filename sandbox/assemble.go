@@ -15,6 +15,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+const maxHostFile = 64 << 20 // bytes of resolv.conf and hosts; block lists are long
+
 const filterFlags = sys.FilterFlagNewListener | sys.FilterFlagWaitKill
 
 // ErrUsage marks a policy that cannot be carried out as it is written.
@@ -98,18 +100,14 @@ func openEvents(p *parts, c *Compiled, o Options) error {
 }
 
 func openThread(p *parts, _ *Compiled, _ Options) error {
-	thread, err := launch.NewThread()
-	if err != nil {
-		return err
-	}
-	p.thread = thread
-	p.onClose(thread.Close)
+	p.thread = launch.NewThread()
+	p.onClose(p.thread.Close)
 	return nil
 }
 
 func openNetwork(p *parts, c *Compiled, _ Options) error {
-	resolv, _ := os.ReadFile("/etc/resolv.conf")
-	hosts, _ := os.ReadFile("/etc/hosts")
+	resolv, _ := sys.ReadFile("/etc/resolv.conf", maxHostFile)
+	hosts, _ := sys.ReadFile("/etc/hosts", maxHostFile)
 	upstreams, search, ndots, names := resolver.ReadHost(resolv, hosts)
 	if len(c.Policy.DNSServers) > 0 {
 		upstreams = c.Policy.DNSServers

@@ -14,9 +14,10 @@ const maxStderr = 32 << 10
 // its status is unknown; the code is then 125, 126, 127, or 2 for ErrUsage.
 func Run(ctx context.Context, c *Compiled, o Options) (int, error) {
 	s := New(c, o)
-	if err := s.Start(ctx); err != nil {
+	if err := s.begin(ctx); err != nil {
 		return codeOf(err), err
 	}
+	s.reap(ctx)
 	err := s.Wait()
 	if exit := (*ExitError)(nil); err != nil && !errors.As(err, &exit) {
 		return codeOf(err), err
@@ -26,9 +27,10 @@ func Run(ctx context.Context, c *Compiled, o Options) (int, error) {
 
 // Run starts the command and waits for it.
 func (s *Sandbox) Run(ctx context.Context) error {
-	if err := s.Start(ctx); err != nil {
+	if err := s.begin(ctx); err != nil {
 		return err
 	}
+	s.reap(ctx)
 	return s.Wait()
 }
 

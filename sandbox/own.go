@@ -1,36 +1,15 @@
 package sandbox
 
 import (
-	"os"
-	"os/signal"
 	"runtime"
 	"syscall"
 
 	"golang.org/x/sys/unix"
 )
 
-// ignoreKeys: the command shares our terminal and process group, so its keys are
-// for it. Not before the start, for it would inherit that they are ignored.
-func ignoreKeys() { signal.Ignore(unix.SIGINT, unix.SIGQUIT, unix.SIGTSTP, unix.SIGTTOU) }
-
 // waitOwn waits for the command in a process that is sandlock's own: it reaps
-// the command's orphans, hands signals on, and stops and continues with it.
+// the command's orphans, and stops and continues with it.
 func (s *Sandbox) waitOwn() (ExitState, error) {
-	sig := make(chan os.Signal, 16)
-	signal.Notify(sig, unix.SIGTERM, unix.SIGHUP, unix.SIGUSR1, unix.SIGUSR2)
-	done := make(chan struct{})
-	defer close(done)
-	defer signal.Stop(sig)
-	go func() {
-		for {
-			select {
-			case got := <-sig:
-				s.Signal(got.(unix.Signal))
-			case <-done:
-				return
-			}
-		}
-	}()
 	for {
 		var state ExitState
 		pid, err := wait4(-1, unix.WUNTRACED, &state)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"slices"
 	"sync"
 
 	"github.com/sandlock/sandlock/dispatch"
@@ -80,6 +81,15 @@ func New(c *Compiled, o Options) *Sandbox {
 // *LaunchError. When ctx ends, so does everything in the sandbox. After a start
 // Wait must be called.
 func (s *Sandbox) Start(ctx context.Context) error {
+	err := s.begin(ctx)
+	if err == nil {
+		go s.reap(ctx)
+	}
+	return err
+}
+
+// begin is Start; reap must follow.
+func (s *Sandbox) begin(ctx context.Context) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.started {
@@ -105,7 +115,6 @@ func (s *Sandbox) Start(ctx context.Context) error {
 	}
 	s.run, s.started = r, true
 	s.pipes.start()
-	go s.reap(ctx)
 	return nil
 }
 
@@ -139,9 +148,12 @@ func (r *run) launch(c *Compiled, o Options, stdio [3]int) error {
 		return err
 	}
 	r.proc = proc
+	undo := func() {}
 	if o.OwnProcess {
-		ignoreKeys()
+		undo = launch.TakeSignals(proc.PIDFD)
 	}
+	// The last to be undone: a key must not cut off what is left to say.
+	r.closers = slices.Insert(r.closers, 0, func() { undo(); unix.Close(proc.PIDFD) })
 	if !early {
 		serve(proc.Listener)
 	}

@@ -74,7 +74,6 @@ func (s *Sandbox) reap(ctx context.Context) {
 	left := s.endOthers()
 	err = errors.Join(err, s.pipes.finish(left))
 	s.run.loop.Close()
-	unix.Close(s.run.proc.PIDFD)
 	s.run.close()
 	s.state, s.err = state, err
 	close(s.done)

@@ -76,10 +76,7 @@ func run(t *testing.T, v *Views, env []string, args ...string) (string, error) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	thread, err := launch.NewThread()
-	if err != nil {
-		t.Fatal(err)
-	}
+	thread := launch.NewThread()
 	defer thread.Close()
 	r, w, err := os.Pipe()
 	if err != nil {

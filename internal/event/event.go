@@ -103,7 +103,8 @@ type Event struct {
 
 // Sink takes events, one at a time, from one goroutine. It may block. Write
 // reports an event that it could not keep. Close ends the sink and may write a
-// summary; it does not close what the sink writes to.
+// summary; it does not close what the sink writes to. A sink that was given no
+// event has nothing to say at its end, and its Close must not block.
 type Sink interface {
 	Write(Event) error
 	Close() error

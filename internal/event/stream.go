@@ -33,6 +33,7 @@ type Stream struct {
 	queue  []Event
 	lost   int64
 	closed bool
+	writes bool // the writer was started
 	err    error
 
 	wake     chan struct{} // one token: there is something in the queue
@@ -55,7 +56,6 @@ func NewNamed(run string, sinks ...Sink) *Stream {
 		wake: make(chan struct{}, 1), progress: make(chan struct{}, 1), done: make(chan struct{}),
 		failed: make([]bool, len(sinks)),
 	}
-	go s.write()
 	return s
 }
 
@@ -83,8 +83,18 @@ func (s *Stream) Emit(e Event) {
 		return
 	}
 	s.queue = append(s.queue, e)
+	s.startWriter()
 	s.mu.Unlock()
 	signal(s.wake)
+}
+
+// startWriter is to be called with mu held. The first event starts the writer:
+// most runs have none, and the goroutine would cost each of them a thread.
+func (s *Stream) startWriter() {
+	if !s.writes {
+		s.writes = true
+		go s.write()
+	}
 }
 
 // full counts an event as lost when there is no place for it. It spares a loop
@@ -105,8 +115,18 @@ func (s *Stream) full() bool {
 // with. It may be called again and returns the same.
 func (s *Stream) Close() error {
 	s.mu.Lock()
+	silent := !s.closed && !s.writes && s.lost == 0
 	s.closed = true
+	if silent {
+		s.writes = true
+	} else {
+		s.startWriter()
+	}
 	s.mu.Unlock()
+	if silent {
+		s.closeSinks()
+		close(s.done)
+	}
 	signal(s.wake)
 	guard := time.NewTimer(s.patience)
 	defer guard.Stop()
@@ -150,13 +170,17 @@ func (s *Stream) write() {
 			s.deliver(Event{Time: time.Now(), Kind: Lost, Run: s.run, Count: lost,
 				Reason: "events came faster than they could be written"})
 		}
-		for i, sink := range s.sinks {
-			if err := sink.Close(); err != nil {
-				s.fault(i, err)
-			}
-			signal(s.progress)
-		}
+		s.closeSinks()
 		return
+	}
+}
+
+func (s *Stream) closeSinks() {
+	for i, sink := range s.sinks {
+		if err := sink.Close(); err != nil {
+			s.fault(i, err)
+		}
+		signal(s.progress)
 	}
 }
 

@@ -28,13 +28,13 @@ func (p *plan) capabilities() (*unix.CapUserHeader, *[2]unix.CapUserData, error)
 		keep = keepCaps
 	}
 	p.add("ambient capabilities", unix.SYS_PRCTL, unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL)
-	for c := uintptr(0); ; c++ {
+	// Without CAP_SETPCAP the kernel refuses, and the permitted set below is the bound.
+	for c := uintptr(0); data[0].Effective&(1<<unix.CAP_SETPCAP) != 0; c++ {
 		set, _, e := unix.RawSyscall6(unix.SYS_PRCTL, unix.PR_CAPBSET_READ, c, 0, 0, 0, 0)
 		if e != 0 {
 			break
 		}
 		if set == 1 && keep&(1<<c) == 0 {
-			// Without CAP_SETPCAP the permitted set below is the bound.
 			s := p.add("capability bounding set", unix.SYS_PRCTL, unix.PR_CAPBSET_DROP, c)
 			s.mode, s.arg = except, uintptr(unix.EPERM)
 		}

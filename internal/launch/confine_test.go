@@ -15,10 +15,7 @@ import (
 
 func newThread(t *testing.T) *launch.Thread {
 	t.Helper()
-	thread, err := launch.NewThread()
-	if err != nil {
-		t.Fatal(err)
-	}
+	thread := launch.NewThread()
 	t.Cleanup(thread.Close)
 	return thread
 }

@@ -71,6 +71,9 @@ func Start(t *Thread, s Spec) (*Process, error) {
 	return p, err
 }
 
+// usualSteps is room for a plan: it then grows only with many passed descriptors.
+const usualSteps = 160
+
 type plan struct {
 	steps []step
 	names []string
@@ -118,7 +121,7 @@ func start(s Spec) (*Process, error) {
 	limit := new(unix.Rlimit)
 	*limit = originalNoFile
 	var dir *byte
-	var p plan
+	p := plan{steps: make([]step, 0, usualSteps), names: make([]string, 0, usualSteps)}
 
 	if limit.Max != 0 {
 		p.add("file limit", unix.SYS_PRLIMIT64, 0, unix.RLIMIT_NOFILE, uintptr(unsafe.Pointer(limit)))

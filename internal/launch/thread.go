@@ -22,43 +22,46 @@ var ErrThreadClosed = errors.New("the sandbox's thread has ended")
 // domain: what it clones is confined from birth, and what it connects to is
 // judged by the kernel as if the command did it.
 type Thread struct {
-	work    chan func()
+	work    chan job
 	quit    chan struct{}
 	helpers []int // processes in its domain that are the supervisor's; only the thread uses it
 }
 
-// NewThread starts the thread: no_new_privs, no TCP bind or connect by itself,
-// no signal or abstract unix socket across the domain's border.
-func NewThread() (*Thread, error) {
-	t := &Thread{work: make(chan func()), quit: make(chan struct{})}
-	ready := make(chan error)
-	go t.run(ready)
-	if err := <-ready; err != nil {
-		return nil, err
-	}
-	return t, nil
+// job is work for the thread and the place for its error.
+type job struct {
+	f    func() error
+	done chan error
 }
 
-func (t *Thread) run(ready chan<- error) {
+// NewThread starts the thread: no_new_privs, no TCP bind or connect by itself,
+// no signal or abstract unix socket across the domain's border. It does not wait
+// for that: where the kernel refuses, Do fails.
+func NewThread() *Thread {
+	t := &Thread{work: make(chan job), quit: make(chan struct{})}
+	go t.run()
+	return t
+}
+
+func (t *Thread) run() {
 	runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
 	if unix.Gettid() == unix.Getpid() {
 		// The main thread stands for the whole process where signals are
 		// judged: it must not be in the domain.
 		done := make(chan struct{})
-		go func() { defer close(done); t.run(ready) }()
+		go func() { defer close(done); t.run() }()
 		<-done
 		runtime.UnlockOSThread()
 		return
 	}
 	err := confine()
-	ready <- err
-	if err != nil {
-		return
-	}
 	for {
 		select {
-		case f := <-t.work:
-			f()
+		case j := <-t.work:
+			if err == nil {
+				j.done <- j.f()
+			} else {
+				j.done <- err
+			}
 		case <-t.quit:
 			return
 		}
@@ -90,12 +93,13 @@ func confine() error {
 	return nil
 }
 
-// Do runs f on the thread and returns its error. It blocks until f returned.
+// Do runs f on the thread and returns its error. It blocks until f returned. On
+// a thread that could not be confined f is not run.
 func (t *Thread) Do(f func() error) error {
-	done := make(chan error, 1)
+	j := job{f, make(chan error, 1)}
 	select {
-	case t.work <- func() { done <- f() }:
-		return <-done
+	case t.work <- j:
+		return <-j.done
 	case <-t.quit:
 		return ErrThreadClosed
 	}
