@@ -35,6 +35,9 @@ func (c *Call) Int(i int) int { return int(int32(uint32(c.n.Data.Args[i]))) }
 // PID returns the number of the calling thread.
 func (c *Call) PID() int { return int(c.n.PID) }
 
+// TGID returns the number of the calling process.
+func (c *Call) TGID() int { return c.loop.index.tgid(c.PID()) }
+
 // Valid returns ErrGone when the caller no longer waits.
 func (c *Call) Valid() error {
 	if sys.IDValid(c.loop.listener, c.n.ID) {

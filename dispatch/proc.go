@@ -2,13 +2,18 @@ package dispatch
 
 import (
 	"bytes"
-	"os"
 	"strconv"
+
+	"github.com/sandlock/sandlock/internal/sys"
 )
+
+// maxStatus bounds what is read of a status file: it is some 1.5 KiB, and longer
+// only where a process is in thousands of groups.
+const maxStatus = 1 << 20
 
 // status returns the fields of /proc/pid/status that are asked for, as text.
 func status(pid int, fields ...string) map[string]string {
-	text, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/status")
+	text, err := sys.ReadFile("/proc/"+strconv.Itoa(pid)+"/status", maxStatus)
 	if err != nil {
 		return nil
 	}

@@ -16,11 +16,17 @@ const maxProcesses = 256
 type index struct {
 	mu      sync.Mutex
 	threads bool // PIDFD_THREAD is known to the kernel
-	pidfds  map[int]int
+	pidfds  map[int]entry
+}
+
+// entry is what is known about a thread as long as its pidfd is good.
+type entry struct {
+	pidfd int
+	tgid  int // the process that it belongs to; 0 until somebody asked
 }
 
 func newIndex() *index {
-	x := &index{pidfds: map[int]int{}}
+	x := &index{pidfds: map[int]entry{}}
 	if fd, err := sys.PidfdOpen(unix.Getpid(), sys.PidfdThread); err == nil {
 		x.threads = true
 		unix.Close(fd)
@@ -32,12 +38,12 @@ func newIndex() *index {
 func (x *index) getfd(pid, fd int) (int, error) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if p, ok := x.pidfds[pid]; ok {
-		n, err := sys.PidfdGetfd(p, fd)
+	if e, ok := x.pidfds[pid]; ok {
+		n, err := sys.PidfdGetfd(e.pidfd, fd)
 		if err != unix.ESRCH {
 			return n, err
 		}
-		unix.Close(p)
+		unix.Close(e.pidfd)
 		delete(x.pidfds, pid)
 	}
 	p, err := x.open(pid)
@@ -47,8 +53,28 @@ func (x *index) getfd(pid, fd int) (int, error) {
 	if len(x.pidfds) >= maxProcesses {
 		x.clear()
 	}
-	x.pidfds[pid] = p
+	x.pidfds[pid] = entry{pidfd: p}
 	return sys.PidfdGetfd(p, fd)
+}
+
+// tgid returns the process that thread pid belongs to, without looking it up
+// again while the thread lives.
+func (x *index) tgid(pid int) int {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	e, ok := x.pidfds[pid]
+	if !ok {
+		return TGID(pid)
+	}
+	// No descriptor has this number: EBADF says that the thread lives.
+	if _, err := sys.PidfdGetfd(e.pidfd, -1); err != unix.EBADF {
+		return TGID(pid)
+	}
+	if e.tgid == 0 {
+		e.tgid = TGID(pid)
+		x.pidfds[pid] = e
+	}
+	return e.tgid
 }
 
 func (x *index) open(pid int) (int, error) {
@@ -64,8 +90,8 @@ func (x *index) open(pid int) (int, error) {
 }
 
 func (x *index) clear() {
-	for pid, p := range x.pidfds {
-		unix.Close(p)
+	for pid, e := range x.pidfds {
+		unix.Close(e.pidfd)
 		delete(x.pidfds, pid)
 	}
 }

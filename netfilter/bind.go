@@ -129,6 +129,9 @@ func (f *Filter) listen(c *dispatch.Call) dispatch.Action {
 		return dispatch.Fail(err)
 	}
 	c.Release(fd)
+	if at, err := sys.LocalAddr(fd); err == nil {
+		f.served.add(at.Port())
+	}
 	if cookie, err := sys.Cookie(fd); err == nil && !f.own.add(cookie) {
 		f.Emit(event.Event{Kind: event.Fault, Reason: "too many listeners: the sandbox cannot reach this one"})
 	}
@@ -181,7 +184,7 @@ var toLoopback = func() []unix.SockFilter {
 
 func (f *Filter) reportBind(c *dispatch.Call, protocol string, port uint16, denied bool) {
 	reason := "no rule allows to serve others than the sandbox on this port"
-	ev := event.Event{Kind: f.denial(), PID: int32(dispatch.TGID(c.PID())), Syscall: c.Name(), Protocol: protocol, Port: port}
+	ev := event.Event{Kind: f.denial(), PID: int32(c.TGID()), Syscall: c.Name(), Protocol: protocol, Port: port}
 	if denied {
 		reason = "a --deny-bind rule closes this port"
 	} else {

@@ -83,25 +83,27 @@ func (f *Filter) connectTCP(c *dispatch.Call, fd int, sa []byte, to netip.AddrPo
 		f.report(c, tcp(at), v)
 		return dispatch.Errno(unix.ECONNREFUSED)
 	}
-	return perform(fd, func() error { return sys.Connect(fd, sa) })
+	return connectSocket(fd, sa)
 }
 
 func tcp(a netip.AddrPort) endpoint.Endpoint {
 	return endpoint.Endpoint{Protocol: endpoint.TCP, Addr: a.Addr(), Port: a.Port()}
 }
 
-// perform makes a call on fd, which it owns, at once on a non-blocking socket
-// and off the loop on a blocking one. When the caller was interrupted the call
-// goes on, as a connection attempt does (connect(2)), until the kernel ends it.
-func perform(fd int, call func() error) dispatch.Action {
-	if nonblocking(fd) {
-		err := call()
+// connectSocket connects fd, which it owns. The attempt begins on the loop: to a
+// near address it also ends there, and a change of threads costs more than the
+// whole call. What a blocking socket has to wait for is waited for off the loop.
+// When the caller was interrupted the attempt goes on, as it does without us
+// (connect(2)), until the kernel ends it.
+func connectSocket(fd int, sa []byte) dispatch.Action {
+	blocking, err := connectAtOnce(fd, sa)
+	if !blocking || err != unix.EALREADY {
 		unix.Close(fd)
 		return dispatch.Result(0, err)
 	}
 	return dispatch.Defer(func(ctx context.Context) dispatch.Action {
 		done := make(chan error, 1)
-		go func() { done <- call(); unix.Close(fd) }()
+		go func() { done <- awaitConnect(fd, sa); unix.Close(fd) }()
 		select {
 		case err := <-done:
 			return dispatch.Result(0, err)
@@ -109,6 +111,42 @@ func perform(fd int, call func() error) dispatch.Action {
 			return dispatch.Errno(unix.EINTR)
 		}
 	})
+}
+
+// connectAtOnce starts to connect without waiting, and tells whether the socket
+// is one that waits: it then returns EALREADY while the attempt is under way. For the moment of the call such a socket does not block for
+// its owner either, who can do nothing with it before it is connected.
+func connectAtOnce(fd int, sa []byte) (blocking bool, err error) {
+	flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0)
+	if err != nil {
+		return false, err
+	}
+	blocking = flags&unix.O_NONBLOCK == 0
+	if !blocking {
+		return false, sys.Connect(fd, sa)
+	}
+	if _, err := unix.FcntlInt(uintptr(fd), unix.F_SETFL, flags|unix.O_NONBLOCK); err != nil {
+		return true, err
+	}
+	if err = sys.Connect(fd, sa); err == unix.EINPROGRESS {
+		// The answer over loopback comes within the call, but is read at its end.
+		err = sys.Connect(fd, sa)
+	}
+	unix.FcntlInt(uintptr(fd), unix.F_SETFL, flags)
+	return true, err
+}
+
+// awaitConnect blocks until an attempt that is under way has ended: a second
+// connect(2) waits for the first and has its result, whatever its address.
+func awaitConnect(fd int, sa []byte) error {
+	err := sys.Connect(fd, sa)
+	switch err {
+	case unix.EALREADY: // SO_SNDTIMEO is over, which the first call calls so
+		return unix.EINPROGRESS
+	case unix.EISCONN: // it ended before we asked
+		return nil
+	}
+	return err
 }
 
 func nonblocking(fd int) bool {
@@ -120,6 +158,9 @@ func nonblocking(fd int) bool {
 // one that the sandbox made, as the kernel says now. A listener on all addresses
 // is on those of this machine only.
 func (f *Filter) ownListener(a netip.AddrPort) bool {
+	if !f.served.has(a.Port()) {
+		return false // and the kernel need not be asked
+	}
 	all, err := sockdiag.TCP(a.Port())
 	if err != nil || len(all) == 0 || !localAddress(a.Addr()) {
 		return false

@@ -45,6 +45,7 @@ type Filter struct {
 	engine   *passthrough.Engine
 	meet     *meeting
 	own      cookies // listeners that the sandbox made
+	served   ports   // of TCP, on which one of these listens or has listened
 	peers    peers   // original peers of redirected sockets
 	failures failures
 	contain  containment
@@ -204,7 +205,7 @@ func (f *Filter) report(c *dispatch.Call, e endpoint.Endpoint, v endpoint.Verdic
 
 func (f *Filter) eventOf(c *dispatch.Call, e endpoint.Endpoint, v endpoint.Verdict) event.Event {
 	ev := event.Event{
-		Kind: f.denial(), PID: int32(dispatch.TGID(c.PID())), Syscall: c.Name(),
+		Kind: f.denial(), PID: int32(c.TGID()), Syscall: c.Name(),
 		Protocol: e.Protocol.String(), Name: e.Name.String(), Addr: e.Addr, Port: e.Port,
 		Reason: v.Reason.String(), AllowWith: v.AllowWith,
 	}

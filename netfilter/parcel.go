@@ -5,7 +5,6 @@ import (
 	"errors"
 	"strconv"
 
-	"github.com/sandlock/sandlock/dispatch"
 	"github.com/sandlock/sandlock/internal/event"
 	"github.com/sandlock/sandlock/internal/sys"
 	"github.com/sandlock/sandlock/netfilter/endpoint"
@@ -249,7 +248,7 @@ func (s *sending) control(p *parcel, b []byte) (err error) {
 			proto, _ = datagramProtocol(s.proto)
 		}
 		s.f.Emit(event.Event{
-			Kind: event.Deny, PID: int32(dispatch.TGID(s.c.PID())), Syscall: s.c.Name(), Protocol: proto.String(),
+			Kind: event.Deny, PID: int32(s.c.TGID()), Syscall: s.c.Name(), Protocol: proto.String(),
 			Reason: "control messages of level " + strconv.Itoa(int(bad.Level)) + " and type " + strconv.Itoa(int(bad.Type)) + " are not sent",
 		})
 	}

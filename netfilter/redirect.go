@@ -29,7 +29,7 @@ func (f *Filter) redirect(c *dispatch.Call, fd int, to netip.AddrPort, look *ins
 	}
 	if !unconnected(fd) {
 		// A second connect tells how the first one went, or that there was one.
-		return perform(fd, func() error { return sys.Connect(fd, sys.EncodeInet(to, to.Addr().Is6())) })
+		return connectSocket(fd, sys.EncodeInet(to, to.Addr().Is6()))
 	}
 	m, err := f.start()
 	if err != nil {

@@ -155,7 +155,7 @@ func (f *Filter) reportUnix(c *dispatch.Call, pin int, path []byte) {
 		name = string(path)
 	}
 	f.Emit(event.Event{
-		Kind: f.denial(), PID: int32(dispatch.TGID(c.PID())), Syscall: c.Name(), Protocol: "unix", Path: name,
+		Kind: f.denial(), PID: int32(c.TGID()), Syscall: c.Name(), Protocol: "unix", Path: name,
 		Reason: "the socket's server is outside the sandbox", AllowWith: "--allow-unix " + name,
 	})
 }

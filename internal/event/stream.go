@@ -16,6 +16,10 @@ const (
 	// patience is how long Close waits for sinks that take nothing, such as a
 	// pipe without a reader or a terminal that was stopped with Ctrl-S.
 	patience = 5 * time.Second
+	// gather is how long the writer waits for more after the first event: to
+	// wake a sleeping goroutine costs the one who emits as much as a system call,
+	// and a denied call waits for that.
+	gather = 2 * time.Millisecond
 )
 
 // ErrStuck is what Close returns when a sink took nothing for 5 seconds.
@@ -27,6 +31,7 @@ type Stream struct {
 	run      string
 	sinks    []Sink
 	process  func(pid int32) (comm, exe string)
+	known    processes
 	patience time.Duration
 
 	mu     sync.Mutex // never held across I/O
@@ -38,6 +43,7 @@ type Stream struct {
 
 	wake     chan struct{} // one token: there is something in the queue
 	progress chan struct{} // one token: a sink took an event
+	closing  chan struct{} // closed with the stream: do not gather
 	done     chan struct{}
 
 	failed []bool // sinks whose fault was reported; only the writer uses it
@@ -52,10 +58,11 @@ func New(sinks ...Sink) *Stream { return NewNamed("", sinks...) }
 func NewNamed(run string, sinks ...Sink) *Stream {
 	sinks = slices.DeleteFunc(slices.Clone(sinks), func(s Sink) bool { return s == nil })
 	s := &Stream{
-		run: run, sinks: sinks, process: Process, patience: patience,
-		wake: make(chan struct{}, 1), progress: make(chan struct{}, 1), done: make(chan struct{}),
+		run: run, sinks: sinks, patience: patience,
+		wake: make(chan struct{}, 1), progress: make(chan struct{}, 1), closing: make(chan struct{}), done: make(chan struct{}),
 		failed: make([]bool, len(sinks)),
 	}
+	s.process = s.known.look
 	return s
 }
 
@@ -116,7 +123,11 @@ func (s *Stream) full() bool {
 func (s *Stream) Close() error {
 	s.mu.Lock()
 	silent := !s.closed && !s.writes && s.lost == 0
+	if !s.closed {
+		close(s.closing)
+	}
 	s.closed = true
+	s.known.close()
 	if silent {
 		s.writes = true
 	} else {
@@ -154,7 +165,14 @@ func signal(c chan struct{}) {
 func (s *Stream) write() {
 	defer close(s.done)
 	var batch []Event
+	more := time.NewTimer(0)
+	defer more.Stop()
 	for range s.wake {
+		more.Reset(gather)
+		select {
+		case <-more.C:
+		case <-s.closing:
+		}
 		s.mu.Lock()
 		batch, s.queue = s.queue, batch[:0]
 		closed, lost := s.closed, s.lost

@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"os"
+	"os/exec"
 	"strings"
 	"sync"
 	"testing"
@@ -163,6 +165,16 @@ func TestReadProcess(t *testing.T) {
 	if exe != self || comm == "" || strings.ContainsRune(comm, '\n') {
 		t.Errorf("%q, %q; the program is %q", comm, exe, self)
 	}
+	var known processes
+	for range 2 { // opened, and kept open
+		if c, e := known.look(int32(os.Getpid())); c != comm || e != exe {
+			t.Errorf("kept open: %q, %q", c, e)
+		}
+	}
+	known.close()
+	if c, e := known.look(int32(os.Getpid())); c != comm || e != exe || len(known.known) > 0 {
+		t.Errorf("after the end: %q, %q, %d open", c, e, len(known.known))
+	}
 	if comm, exe := Process(-1); comm != "" || exe != "" {
 		t.Errorf("a process that does not exist is %q, %q", comm, exe)
 	}
@@ -243,5 +255,35 @@ func TestEveryKindHasItsWords(t *testing.T) {
 	}
 	if k := Lost + 1; k.String() != "unknown" || k.Verdict() != "" || !k.explained() {
 		t.Errorf("an unknown kind is %q, %q", k, k.Verdict())
+	}
+}
+
+// A number that another process got is not answered with what the first one was.
+func TestProcessesEndAndChange(t *testing.T) {
+	var known processes
+	defer known.close()
+	c := exec.Command("sh", "-c", "read line; exec sleep 60")
+	in, err := c.StdinPipe()
+	if err == nil {
+		err = c.Start()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	pid := int32(c.Process.Pid)
+	first, _ := known.look(pid)
+	io.WriteString(in, "\n")
+	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(time.Millisecond) {
+		if comm, _ := known.look(pid); comm == "sleep" && first != comm {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("an exec is not seen: first %q", first)
+		}
+	}
+	c.Process.Kill()
+	c.Wait()
+	if comm, exe := known.look(pid); comm != "" || exe != "" {
+		t.Errorf("a process that has ended is %q, %q", comm, exe)
 	}
 }
