@@ -5,8 +5,11 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 
 	"github.com/sandlock/sandlock/dispatch"
+	"github.com/sandlock/sandlock/fsvirt/files"
+	"github.com/sandlock/sandlock/fsvirt/proc"
 	"github.com/sandlock/sandlock/internal/event"
 	"github.com/sandlock/sandlock/internal/launch"
 	"github.com/sandlock/sandlock/internal/sys"
@@ -37,6 +40,12 @@ type parts struct {
 	events    *event.Stream
 	thread    *launch.Thread
 	filter    *netfilter.Filter
+	files     *files.Filter     // nil without rules on files
+	proc      *proc.View        // likewise
+	opened    []launch.FileRule // likewise
+	env       []string          // of the command
+	// netPrefix: network flags are written --net-allow, as in `run`
+	netPrefix bool
 	table     *dispatch.Table
 	program   []unix.SockFilter
 
@@ -57,7 +66,7 @@ func (p *parts) close() {
 // is read here and never again: the command may be able to change them.
 func assemble(c *Compiled, o Options) (*parts, error) {
 	p := &parts{}
-	for _, step := range []func(*parts, *Compiled, Options) error{checkRun, openEvents, openThread, openNetwork, openTable} {
+	for _, step := range []func(*parts, *Compiled, Options) error{checkRun, openEvents, openThread, openNetwork, openFiles, openTable} {
 		if err := step(p, c, o); err != nil {
 			p.close()
 			return nil, err
@@ -94,9 +103,22 @@ func openEvents(p *parts, c *Compiled, o Options) error {
 		p.onClose(func() { file.Close() })
 		sinks = append(sinks, event.JSONLines(io.Writer(file)))
 	}
+	p.netPrefix = c.Files != nil
 	p.events = event.NewNamed(c.Policy.Name, sinks...)
 	p.onClose(func() { p.events.Close() })
 	return nil
+}
+
+// emit reports an event; the flags in it are those of the command line in use.
+func (p *parts) emit(e event.Event) {
+	if p.netPrefix {
+		for _, word := range []string{"--allow ", "--allow-bind "} {
+			if rest, ok := strings.CutPrefix(e.AllowWith, word); ok {
+				e.AllowWith = "--net-" + word[2:] + rest
+			}
+		}
+	}
+	p.events.Emit(e)
 }
 
 func openThread(p *parts, _ *Compiled, _ Options) error {
@@ -119,7 +141,7 @@ func openNetwork(p *parts, c *Compiled, _ Options) error {
 	}
 	p.onClose(func() { dns.Close() })
 	p.filter, err = netfilter.New(netfilter.Config{
-		Policy: c.Endpoints, Binds: c.Binds, Unix: c.Unix, Audit: c.Policy.Audit, Emit: p.events.Emit, Thread: p.thread,
+		Policy: c.Endpoints, Binds: c.Binds, Unix: c.Unix, Audit: c.Policy.Audit, Emit: p.emit, Thread: p.thread,
 		Resolver: dns, Create: p.create, Datagrams: p.datagrams,
 	})
 	if err != nil {
@@ -142,12 +164,12 @@ func (p *parts) reportQuery(audit bool) func(resolver.Query) {
 		if r := q.Verdict.Rule; r != nil {
 			e.Rule, e.Source = r.Text, r.Source
 		}
-		p.events.Emit(e)
+		p.emit(e)
 	}
 }
 
 func openTable(p *parts, c *Compiled, o Options) (err error) {
-	p.table = tableOf(builtins{net: p.filter}, c.DenySyscalls)
+	p.table = tableOf(builtins{net: p.filter, files: p.files, proc: p.proc}, c.DenySyscalls)
 	if p.create {
 		p.table.KeepSockets(p.thread.Members)
 	}

@@ -4,6 +4,8 @@ import (
 	"strings"
 
 	"github.com/sandlock/sandlock/dispatch"
+	"github.com/sandlock/sandlock/fsvirt/files"
+	"github.com/sandlock/sandlock/fsvirt/proc"
 	"github.com/sandlock/sandlock/internal/sys"
 	"github.com/sandlock/sandlock/netfilter"
 	"golang.org/x/sys/unix"
@@ -11,7 +13,9 @@ import (
 
 // builtins are the rooms that put handlers into the table of a run.
 type builtins struct {
-	net *netfilter.Filter
+	net   *netfilter.Filter
+	files *files.Filter // nil without rules on files
+	proc  *proc.View    // likewise
 }
 
 // tableOf is the table of a run, in the contract's order. extra are calls that
@@ -22,6 +26,10 @@ func tableOf(b builtins, extra []int) *dispatch.Table {
 		t.Deny(dispatch.Denial{Syscall: nr, Errno: unix.EPERM})
 	}
 	t.Deny(staticDenials()...)
+	if b.files != nil {
+		b.files.Register(t)
+		b.proc.Register(t)
+	}
 	b.net.Register(t)
 	return t
 }
@@ -35,8 +43,17 @@ func Chains(c *Compiled) (string, error) {
 		return "", err
 	}
 	defer filter.Close()
+	all := builtins{net: filter}
+	if c.Files != nil {
+		rules, err := fileRules(opened{}, c.Files.Deny)
+		if err != nil {
+			return "", err
+		}
+		defer rules.Close()
+		all.files, all.proc = files.New(files.Config{Rules: rules}), &proc.View{}
+	}
 	var b strings.Builder
-	_, err = tableOf(builtins{net: filter}, c.DenySyscalls).WriteTo(&b)
+	_, err = tableOf(all, c.DenySyscalls).WriteTo(&b)
 	return b.String(), err
 }
 

@@ -33,6 +33,8 @@ type Policy struct {
 	AllowPrivate        bool             // names may lead to special-use addresses
 	DNSServers          []netip.AddrPort // upstreams of the resolver; empty: those of resolv.conf
 
+	Files *Files // nil: every file that the user may use
+
 	DenySyscalls []string // names as in syscalls(2) that fail with EPERM
 
 	Audit   bool // allow endpoints and report what would be denied
@@ -55,6 +57,7 @@ type Compiled struct {
 	Binds     endpoint.BindPolicy
 	Unix      []string // AllowUnix, clean, and what its symbolic links lead to
 	Env       []string // the whole environment of the command
+	Files     *Files   // of the policy, with absolute paths
 
 	DenySyscalls []int // their numbers
 
@@ -74,6 +77,7 @@ func (p *Policy) Compile() (*Compiled, error) {
 		}
 	}
 	keep(c.compileRules(p))
+	keep(c.compileFiles(p))
 	var errAllow, errDeny error
 	c.Binds.Allow, errAllow = portSet(p.AllowBind)
 	c.Binds.Deny, errDeny = portSet(p.DenyBind)

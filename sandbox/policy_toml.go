@@ -32,6 +32,11 @@ type document struct {
 		DNSServer    any      `toml:"dns_server"` // a string or a list of them
 		Audit        bool     `toml:"audit"`
 	} `toml:"network"`
+	Filesystem *struct {
+		Read  []string `toml:"read"`
+		Write []string `toml:"write"`
+		Deny  []string `toml:"deny"`
+	} `toml:"filesystem"`
 	Program struct {
 		Env      map[string]string `toml:"env"`
 		CleanEnv bool              `toml:"clean_env"`
@@ -95,6 +100,9 @@ func ParsePolicy(file string, text []byte) (*Policy, error) {
 		AllowUnix: n.AllowUnix, AllowPrivate: n.AllowPrivate, Audit: n.Audit,
 		CleanEnv: p.CleanEnv, Dir: p.Cwd, Name: p.Name, PassFDs: p.PassFD,
 		LogFile: d.Log.File, Quiet: d.Log.Quiet,
+	}
+	if d.Filesystem != nil {
+		out.Files = &Files{Read: d.Filesystem.Read, Write: d.Filesystem.Write, Deny: d.Filesystem.Deny}
 	}
 	var errs []error
 	servers, err := oneOrMore(n.DNSServer)
@@ -241,7 +249,7 @@ func unknownKey(key []string) string {
 	table, depth := "the top level", 0
 	for ; depth < len(key)-1; depth++ {
 		sub, ok := fields(t)[key[depth]]
-		if !ok || sub.Kind() != reflect.Struct {
+		if !ok || len(fields(sub)) == 0 {
 			break
 		}
 		t, table = sub, "["+strings.Join(key[:depth+1], ".")+"]"
@@ -258,7 +266,7 @@ func unknownKey(key []string) string {
 		return msg + fmt.Sprintf("; did you mean %q?", best)
 	}
 	top := fields(reflect.TypeFor[document]())
-	for _, other := range []string{"network", "program", "log"} {
+	for _, other := range []string{"network", "filesystem", "program", "log"} {
 		if _, ok := fields(top[other])[word]; ok {
 			return msg + fmt.Sprintf("; it belongs into [%s]", other)
 		}
@@ -268,6 +276,9 @@ func unknownKey(key []string) string {
 
 func fields(t reflect.Type) map[string]reflect.Type {
 	out := map[string]reflect.Type{}
+	if t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
 	if t.Kind() == reflect.Struct {
 		for f := range t.Fields() {
 			out[f.Tag.Get("toml")] = f.Type

@@ -121,8 +121,8 @@ func (s *Sandbox) begin(ctx context.Context) error {
 // launch starts the command and the loop that answers it.
 func (r *run) launch(c *Compiled, o Options, stdio [3]int) error {
 	spec := launch.Spec{
-		Path: r.path, Argv: c.Policy.Command, Env: c.Env, Dir: c.Policy.Dir, Filter: r.program,
-		FilterFlags: filterFlags, Stdio: stdio, PassFDs: c.Policy.PassFDs,
+		Path: r.path, Argv: c.Policy.Command, Env: r.env, Dir: c.Policy.Dir, Filter: r.program,
+		FilterFlags: filterFlags, Stdio: stdio, PassFDs: c.Policy.PassFDs, Files: r.opened,
 	}
 	fault := func(err error) { r.events.Emit(event.Event{Kind: event.Fault, Reason: err.Error()}) }
 	serve := func(listener int) {

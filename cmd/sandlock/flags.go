@@ -13,8 +13,10 @@ import (
 
 // policyFlags are the flags of `net` and `why` that make a policy.
 type policyFlags struct {
-	set  *pflag.FlagSet
-	file string
+	set    *pflag.FlagSet
+	prefix string // of the flags on endpoints and ports
+	file   string
+	run    *runFlags // nil but for `run`
 
 	allow, deny, allowUnix, allowBind, denyBind, dns, env []string
 	allowPrivate, audit, quiet, cleanEnv                  bool
@@ -23,14 +25,16 @@ type policyFlags struct {
 	timeout                                               time.Duration
 }
 
-func newPolicyFlags(f *pflag.FlagSet) *policyFlags {
-	p := &policyFlags{set: f}
+// newPolicyFlags adds the flags to f; prefix stands before those on endpoints and
+// ports.
+func newPolicyFlags(f *pflag.FlagSet, prefix string) *policyFlags {
+	p := &policyFlags{set: f, prefix: prefix}
 	f.SortFlags = false
-	f.StringArrayVar(&p.allow, "allow", nil, "allow `ENDPOINT`: NAME, *.NAME, IP, CIDR, localhost or *, with :PORTS; repeatable")
-	f.StringArrayVar(&p.deny, "deny", nil, "deny `ENDPOINT`; a deny always wins; repeatable")
+	f.StringArrayVar(&p.allow, prefix+"allow", nil, "allow `ENDPOINT`: NAME, *.NAME, IP, CIDR, localhost or *, with :PORTS; repeatable")
+	f.StringArrayVar(&p.deny, prefix+"deny", nil, "deny `ENDPOINT`; a deny always wins; repeatable")
 	f.StringArrayVar(&p.allowUnix, "allow-unix", nil, "allow to connect to the unix socket at `PATH`; repeatable")
-	f.StringArrayVar(&p.allowBind, "allow-bind", nil, "serve others than the sandbox on `PORTS`, such as 8080,9000-9010 or *; repeatable")
-	f.StringArrayVar(&p.denyBind, "deny-bind", nil, "close `PORTS` for servers; repeatable")
+	f.StringArrayVar(&p.allowBind, prefix+"allow-bind", nil, "serve others than the sandbox on `PORTS`, such as 8080,9000-9010 or *; repeatable")
+	f.StringArrayVar(&p.denyBind, prefix+"deny-bind", nil, "close `PORTS` for servers; repeatable")
 	f.BoolVar(&p.allowPrivate, "allow-private", false, "let names lead to private and other special-use addresses")
 	f.StringArrayVar(&p.dns, "dns-server", nil, "resolve names with the server at `ADDR[:PORT]`; repeatable")
 	f.BoolVar(&p.audit, "audit", false, "allow endpoints and report what would be denied")
@@ -64,10 +68,10 @@ func (p *policyFlags) compile(command []string) (*sandbox.Compiled, error) {
 		}
 	}
 	pol.Command = command
-	pol.Allow = texts(pol.Allow, p.allow, "--allow")
-	pol.Deny = texts(pol.Deny, p.deny, "--deny")
-	pol.AllowBind = texts(pol.AllowBind, p.allowBind, "--allow-bind")
-	pol.DenyBind = texts(pol.DenyBind, p.denyBind, "--deny-bind")
+	pol.Allow = texts(pol.Allow, p.allow, "--"+p.prefix+"allow")
+	pol.Deny = texts(pol.Deny, p.deny, "--"+p.prefix+"deny")
+	pol.AllowBind = texts(pol.AllowBind, p.allowBind, "--"+p.prefix+"allow-bind")
+	pol.DenyBind = texts(pol.DenyBind, p.denyBind, "--"+p.prefix+"deny-bind")
 	for _, path := range p.allowUnix {
 		if path != "" && path[0] != '@' {
 			if abs, err := filepath.Abs(path); err == nil {
@@ -93,6 +97,12 @@ func (p *policyFlags) compile(command []string) (*sandbox.Compiled, error) {
 	override(p.set, "name", &pol.Name, p.name)
 	override(p.set, "cwd", &pol.Dir, p.cwd)
 	override(p.set, "timeout", &pol.Timeout, p.timeout)
+	switch {
+	case p.run != nil:
+		p.run.add(pol)
+	case pol.Files != nil:
+		errs = append(errs, fmt.Errorf("--policy: %s: [filesystem] is for `sandlock run`; remove it, or use that", p.file))
+	}
 	c, err := pol.Compile()
 	if err := errors.Join(append(errs, err)...); err != nil {
 		return nil, err

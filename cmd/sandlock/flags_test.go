@@ -17,7 +17,7 @@ import (
 func compile(t *testing.T, args ...string) (*sandbox.Compiled, error) {
 	t.Helper()
 	set := pflag.NewFlagSet("test", pflag.ContinueOnError)
-	flags := newPolicyFlags(set)
+	flags := newPolicyFlags(set, "")
 	if err := set.Parse(args); err != nil {
 		t.Fatal(err)
 	}

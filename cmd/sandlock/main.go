@@ -20,6 +20,7 @@ var subcommands = [...]struct {
 	build func(exit *int) *cobra.Command
 }{
 	{"net", netCommand},
+	{"run", runCommand},
 	{"check", checkCommand},
 	{"why", whyCommand},
 	{"version", versionCommand},

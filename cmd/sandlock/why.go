@@ -20,7 +20,7 @@ func whyCommand(exit *int) *cobra.Command {
 		Example:               "  sandlock why api.example.com:443 --allow '*.example.com'",
 		DisableFlagsInUseLine: true,
 	}
-	flags := newPolicyFlags(c.Flags())
+	flags := newPolicyFlags(c.Flags(), "")
 	c.RunE = func(_ *cobra.Command, args []string) error {
 		if len(args) != 1 {
 			return errors.New("why judges one endpoint; write it as HOST:PORT, as in: sandlock why api.example.com:443 --allow '*.example.com'")

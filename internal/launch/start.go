@@ -28,6 +28,9 @@ type Spec struct {
 	FilterFlags uint
 	Stdio       [3]int // descriptors of the supervisor that become 0, 1 and 2; below 3 only as themselves
 	PassFDs     []int  // descriptors that stay open under their numbers; 0 to 2 only permits a socket there
+	// Files, unless nil, are all that the command may open, by itself; the program
+	// must be among them. They are opened and judged when Start is called.
+	Files []FileRule
 	// OnListener, if not nil, gets the listener and with it its ownership as soon
 	// as it exists, on a goroutine of its own: for filters that trap a call of the
 	// start itself (execve, dup3, fcntl, close_range). Start waits for the answers.
@@ -113,7 +116,7 @@ func start(s Spec) (*Process, error) {
 	prog := &unix.SockFprog{Len: uint16(len(s.Filter)), Filter: &s.Filter[0]}
 	// A domain of its own below the thread's: else the command could signal the
 	// thread, and through it end the supervisor.
-	own, err := ruleset()
+	own, err := ruleset(s.Files)
 	if err != nil {
 		return nil, &Error{"landlock", ExitFailure, err}
 	}

@@ -68,18 +68,8 @@ func (t *Thread) run() {
 	}
 }
 
-// ruleset handles TCP bind and connect and the two scopes, and grants nothing.
-// The caller owns it.
-func ruleset() (int, error) {
-	if abi := sys.LandlockABI(); abi < abiScopes {
-		return -1, fmt.Errorf("landlock ABI %d: needs ABI %d (Linux 6.12) for the signal and abstract socket scopes", abi, abiScopes)
-	}
-	return sys.LandlockRuleset(unix.LANDLOCK_ACCESS_NET_BIND_TCP|unix.LANDLOCK_ACCESS_NET_CONNECT_TCP,
-		unix.LANDLOCK_SCOPE_ABSTRACT_UNIX_SOCKET|unix.LANDLOCK_SCOPE_SIGNAL)
-}
-
 func confine() error {
-	r, err := ruleset()
+	r, err := ruleset(nil)
 	if err != nil {
 		return err
 	}

@@ -23,10 +23,10 @@ type landlockAttr struct {
 }
 
 // LandlockRuleset returns a ruleset, owned by the caller and close-on-exec, that
-// handles the given access rights and scopes and grants none of them. net needs
-// ABI 4, scoped ABI 6; pass 0 below.
-func LandlockRuleset(net, scoped uint64) (int, error) {
-	attr := landlockAttr{accessNet: net, scoped: scoped}
+// handles the given rights on files and TCP ports and the scopes, and grants none
+// of them. net needs ABI 4, scoped ABI 6; pass 0 below.
+func LandlockRuleset(fs, net, scoped uint64) (int, error) {
+	attr := landlockAttr{accessFS: fs, accessNet: net, scoped: scoped}
 	size := unsafe.Sizeof(attr)
 	if scoped == 0 {
 		size -= 8 // the field is unknown before ABI 6
@@ -42,5 +42,21 @@ func LandlockRuleset(net, scoped uint64) (int, error) {
 // of the ruleset for ever. The thread needs no_new_privs or CAP_SYS_ADMIN.
 func LandlockRestrict(ruleset int) error {
 	_, _, e := unix.RawSyscall(unix.SYS_LANDLOCK_RESTRICT_SELF, uintptr(ruleset), 0, 0)
+	return errno(e)
+}
+
+// landlockPath is struct landlock_path_beneath_attr: packed, 12 bytes.
+type landlockPath struct {
+	access [2]uint32 // one uint64; two halves keep the structure packed
+	parent int32
+}
+
+// LandlockAddPath grants rights on the file behind an O_PATH descriptor and, if it
+// is a directory, on all below it. The rights must be among those that the ruleset
+// handles.
+func LandlockAddPath(ruleset, fd int, rights uint64) error {
+	const pathBeneath = 1 // LANDLOCK_RULE_PATH_BENEATH
+	attr := landlockPath{access: [2]uint32{uint32(rights), uint32(rights >> 32)}, parent: int32(fd)}
+	_, _, e := unix.RawSyscall6(unix.SYS_LANDLOCK_ADD_RULE, uintptr(ruleset), pathBeneath, uintptr(unsafe.Pointer(&attr)), 0, 0, 0)
 	return errno(e)
 }

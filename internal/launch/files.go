@@ -1,0 +1,74 @@
+package launch
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/sandlock/sandlock/internal/sys"
+	"golang.org/x/sys/unix"
+)
+
+// Rights on files, as Landlock knows them (landlock(7), up to ABI 5).
+const (
+	readFiles = unix.LANDLOCK_ACCESS_FS_EXECUTE | unix.LANDLOCK_ACCESS_FS_READ_FILE | unix.LANDLOCK_ACCESS_FS_READ_DIR
+	allFiles  = unix.LANDLOCK_ACCESS_FS_IOCTL_DEV<<1 - 1
+	// What a rule on anything but a directory may name.
+	noDirectory = unix.LANDLOCK_ACCESS_FS_EXECUTE | unix.LANDLOCK_ACCESS_FS_WRITE_FILE | unix.LANDLOCK_ACCESS_FS_READ_FILE |
+		unix.LANDLOCK_ACCESS_FS_TRUNCATE | unix.LANDLOCK_ACCESS_FS_IOCTL_DEV
+)
+
+// FileRule opens the file, or the tree below the directory, at Path: for reading
+// and executing, and with Write for everything else too. An Optional one that is
+// not there is passed over.
+type FileRule struct {
+	Path            string
+	Write, Optional bool
+}
+
+// ruleset handles TCP bind and connect and the two scopes, grants nothing of
+// them, and, unless files is nil, handles every right on files and grants those of
+// the rules. The caller owns it.
+func ruleset(files []FileRule) (int, error) {
+	if abi := sys.LandlockABI(); abi < abiScopes {
+		return -1, fmt.Errorf("landlock ABI %d: needs ABI %d (Linux 6.12) for the signal and abstract socket scopes", abi, abiScopes)
+	}
+	handled := uint64(0)
+	if files != nil {
+		handled = allFiles
+	}
+	set, err := sys.LandlockRuleset(handled, unix.LANDLOCK_ACCESS_NET_BIND_TCP|unix.LANDLOCK_ACCESS_NET_CONNECT_TCP,
+		unix.LANDLOCK_SCOPE_ABSTRACT_UNIX_SOCKET|unix.LANDLOCK_SCOPE_SIGNAL)
+	if err != nil {
+		return -1, err
+	}
+	for _, f := range files {
+		if err := f.addTo(set); err != nil {
+			unix.Close(set)
+			return -1, fmt.Errorf("%s: %w", f.Path, err)
+		}
+	}
+	return set, nil
+}
+
+func (f FileRule) addTo(ruleset int) error {
+	fd, err := unix.Open(f.Path, unix.O_PATH|unix.O_CLOEXEC, 0)
+	if f.Optional && (errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EACCES) || errors.Is(err, unix.ENOTDIR)) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return err
+	}
+	rights := uint64(readFiles)
+	if f.Write {
+		rights = allFiles
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFDIR {
+		rights &= noDirectory
+	}
+	return sys.LandlockAddPath(ruleset, fd, rights)
+}
