@@ -60,11 +60,11 @@ func (f *Filter) judge(proto endpoint.Protocol, at netip.AddrPort) (passage, end
 	return refused, v
 }
 
-// ownReceiver tells whether the sockets that a datagram to a could reach are ones
-// that the sandbox bound, as the kernel says now.
+// ownReceiver tells whether a datagram to a stays on this machine and the sockets
+// that it could reach are ones that the sandbox bound, as the kernel says now.
 func (f *Filter) ownReceiver(a netip.AddrPort) bool {
 	all, err := sockdiag.UDP(a.Port())
-	if err != nil {
+	if err != nil || len(all) == 0 || !localAddress(a.Addr()) {
 		return false
 	}
 	found := false

@@ -79,12 +79,7 @@ func DialOutside(_, target string, timeout time.Duration) (net.Conn, error) {
 		return nil, err
 	}
 	var conn net.Conn
-	done := make(chan struct{})
-	outside <- func() {
-		defer close(done)
-		conn, err = dialHere(to, timeout)
-	}
-	<-done
+	there(func() { conn, err = dialHere(to, timeout) })
 	return conn, err
 }
 
@@ -93,17 +88,49 @@ func TCPOutside(t testing.TB) netip.AddrPort {
 	t.Helper()
 	var l net.Listener
 	var err error
-	done := make(chan struct{})
-	outside <- func() {
-		defer close(done)
-		l, err = listenTCPHere(Outside4)
-	}
-	<-done
+	there(func() { l, err = listenTCPHere(Outside4) })
 	if err != nil {
 		t.Fatal(err)
 	}
 	serveStream(t, "tcp ", l)
 	return l.Addr().(*net.TCPAddr).AddrPort()
+}
+
+// UDPOutside opens a UDP sink on a free port of Outside4.
+func UDPOutside(t testing.TB) netip.AddrPort {
+	t.Helper()
+	var c net.PacketConn
+	var err error
+	there(func() { c, err = bindUDPHere(Outside4) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	servePackets(t, "udp "+c.LocalAddr().String(), c)
+	return c.LocalAddr().(*net.UDPAddr).AddrPort()
+}
+
+// there runs f on the thread of the neighbouring network.
+func there(f func()) {
+	done := make(chan struct{})
+	outside <- func() {
+		defer close(done)
+		f()
+	}
+	<-done
+}
+
+// bindUDPHere binds in the calling thread's namespace.
+func bindUDPHere(at netip.Addr) (net.PacketConn, error) {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	f := os.NewFile(uintptr(fd), "outside")
+	defer f.Close()
+	if err := unix.Bind(fd, &unix.SockaddrInet4{Addr: at.As4()}); err != nil {
+		return nil, err
+	}
+	return net.FilePacketConn(f)
 }
 
 // listenTCPHere listens in the calling thread's namespace.

@@ -14,12 +14,7 @@ func UnixOutside(t testing.TB, path string) {
 	t.Helper()
 	var l net.Listener
 	var err error
-	done := make(chan struct{})
-	outside <- func() {
-		defer close(done)
-		l, err = listenHere(path)
-	}
-	<-done
+	there(func() { l, err = listenHere(path) })
 	if err != nil {
 		t.Fatal(err)
 	}
