@@ -1,5 +1,6 @@
 // Package rtnl gives a program NETLINK_ROUTE sockets that show an empty network
-// namespace: lo, its addresses, and nothing else.
+// namespace: lo, its addresses with a stand-in for those of the host, and nothing
+// else.
 //
 // The program does not get a netlink socket of that namespace itself. Whoever
 // owns a user namespace has every capability over what is in it
@@ -62,6 +63,10 @@ func Open(t *launch.Thread) (*Space, error) {
 	}
 	s := &Space{helper: h, listen: -1, info: -1, all: map[uint64]*Socket{}}
 	var fds [2]int
+	if err = addStandIns(h); err != nil {
+		s.Close()
+		return nil, fmt.Errorf("netlink: %w", err)
+	}
 	err = h.Sockets(fds[:], [3]int{unix.AF_UNIX, unix.SOCK_SEQPACKET}, [3]int{unix.AF_INET, unix.SOCK_DGRAM})
 	if err == nil {
 		s.listen, s.info = fds[0], fds[1]
