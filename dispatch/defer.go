@@ -18,6 +18,11 @@ const (
 	interruptPoll = 50 * time.Millisecond
 )
 
+// errRestart is ERESTARTSYS of linux/errno.h: the kernel makes EINTR of it, or
+// performs the call again where the signal's handler has SA_RESTART (signal(7)), as
+// with a call that it interrupted itself.
+const errRestart = unix.Errno(512)
+
 type deferrals struct {
 	mu      sync.Mutex
 	pending map[*deferral]struct{}
@@ -27,7 +32,8 @@ type deferrals struct {
 type deferral struct {
 	call     *Call
 	cancel   context.CancelFunc
-	whole    bool // answered by its own function only
+	whole    bool        // answered by its own function only
+	hinted   atomic.Bool // its function was told that the caller is interrupted
 	answered atomic.Bool
 }
 
@@ -54,6 +60,9 @@ func (d *deferrals) run(l *Loop, c *Call, fn func(context.Context) Action, whole
 	l.users.run(func() {
 		defer cancel()
 		a := l.deferredAction(c, ctx, fn)
+		if one.hinted.Load() && a.kind == actErrno && a.errno == unix.EINTR {
+			a = Errno(errRestart)
+		}
 		d.mu.Lock()
 		delete(d.pending, one)
 		d.mu.Unlock()
@@ -80,9 +89,10 @@ func (l *Loop) deferredAction(c *Call, ctx context.Context, fn func(context.Cont
 	return a
 }
 
-// tick answers EINTR to callers that have a caught signal pending: with
-// WAIT_KILLABLE_RECV the kernel does not interrupt them itself. It ends when
-// nothing is deferred any more.
+// tick interrupts callers that have a caught signal pending: with
+// WAIT_KILLABLE_RECV the kernel does not do so itself. The function that answers
+// gets until the next look to say how far it came. It ends when nothing is
+// deferred any more.
 func (d *deferrals) tick(l *Loop) {
 	t := time.NewTicker(interruptPoll)
 	defer t.Stop()
@@ -108,8 +118,8 @@ func (d *deferrals) tick(l *Loop) {
 			if !gone && !interrupted(one.call.PID()) {
 				continue
 			}
-			if !one.whole && !one.answered.Swap(true) {
-				l.answer(one.call, Errno(unix.EINTR))
+			if one.hinted.Swap(true) && !one.whole && !one.answered.Swap(true) {
+				l.answer(one.call, Errno(errRestart))
 			}
 			one.cancel()
 		}
