@@ -1,6 +1,7 @@
 package netfilter
 
 import (
+	"net/netip"
 	"os"
 	"strconv"
 	"strings"
@@ -51,8 +52,11 @@ func (f *Filter) bind(c *dispatch.Call) dispatch.Action {
 				return dispatch.Errno(unix.EACCES)
 			}
 		}
-		if e := f.foreign(fd, proto, to.Port()); e != 0 {
-			return dispatch.Errno(e)
+		// Without SO_REUSEPORT the kernel answers the same.
+		if share, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT); err == nil && share != 0 {
+			if e := f.foreign(fd, proto, to); e != 0 {
+				return dispatch.Errno(e)
+			}
 		}
 	} else if f.Datagrams == Mediated {
 		return dispatch.Result(0, f.bindDatagram(c, fd, proto, sa, to))
@@ -66,26 +70,26 @@ func (f *Filter) bind(c *dispatch.Call) dispatch.Action {
 	return dispatch.Result(0, err)
 }
 
-// foreign keeps the sandbox from sharing a port with a socket of the host's.
-func (f *Filter) foreign(fd, proto int, port uint16) unix.Errno {
-	share, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT)
-	list := sockdiag.TCP
-	if proto == unix.IPPROTO_UDP {
-		// There the last socket to come takes the datagrams with SO_REUSEADDR too.
-		list = sockdiag.UDP
-		if share == 0 && err == nil {
-			share, err = unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR)
-		}
+// foreign keeps a socket that is or will be bound to at from sharing its port
+// with a socket of the host's. The caller can turn SO_REUSEPORT on whenever it
+// likes, so the option's state says nothing. That of IPV6_V6ONLY does for TCP, for
+// it is fixed when listen asks.
+func (f *Filter) foreign(fd, proto int, at netip.AddrPort) unix.Errno {
+	ours := sockdiag.Listener{Addr: at}
+	list := sockdiag.UDP
+	switch {
+	case at.Port() == 0, proto == unix.IPPROTO_ICMP, proto == unix.IPPROTO_ICMPV6:
+		return 0 // the kernel picks one that is free; a ping socket's number is no port
+	case proto == unix.IPPROTO_TCP:
+		only, err := unix.GetsockoptInt(fd, unix.SOL_IPV6, unix.IPV6_V6ONLY)
+		list, ours.V6Only = sockdiag.TCP, err == nil && only != 0
 	}
-	if err != nil || share == 0 || port == 0 {
-		return 0
-	}
-	all, err := list(port)
+	all, err := list(at.Port())
 	if err != nil {
 		return unix.EADDRINUSE
 	}
 	for _, l := range all {
-		if !f.own.has(l.Cookie) {
+		if l.Overlaps(ours) && !f.own.has(l.Cookie) {
 			return unix.EADDRINUSE
 		}
 	}
@@ -116,7 +120,7 @@ func (f *Filter) listen(c *dispatch.Call) dispatch.Action {
 				return dispatch.Errno(unix.EACCES)
 			}
 		}
-		if e := f.foreign(fd, unix.IPPROTO_TCP, local.Port()); e != 0 {
+		if e := f.foreign(fd, unix.IPPROTO_TCP, local); e != 0 {
 			return dispatch.Errno(e)
 		}
 		if !v.Allowed && !f.Audit {

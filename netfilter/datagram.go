@@ -186,7 +186,7 @@ func (f *Filter) bindDatagram(c *dispatch.Call, fd, proto int, sa []byte, to net
 			return unix.EACCES
 		}
 	}
-	if e := f.foreign(fd, proto, to.Port()); e != 0 {
+	if e := f.foreign(fd, proto, to); e != 0 {
 		return e
 	}
 	// Before the bind, so that nothing from elsewhere is ever received.

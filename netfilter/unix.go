@@ -5,6 +5,7 @@ import (
 	"context"
 	"os"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/sandlock/sandlock/dispatch"
@@ -60,10 +61,18 @@ func unixAddr(path string) []byte {
 }
 
 // openSocket pins the file that path means for thread pid, without opening it.
+// Programs whose path is too long for an address name a descriptor of their own
+// in /proc/self; links to there are not followed on their behalf.
 func openSocket(pid int, path string) (int, error) {
-	base := "/proc/" + strconv.Itoa(pid) + "/cwd/"
+	own := "/proc/" + strconv.Itoa(pid)
+	base := own + "/cwd/"
 	if path[0] == '/' {
-		base = "/proc/" + strconv.Itoa(pid) + "/root/"
+		base = own + "/root/"
+		for _, self := range [...]string{"/proc/self/", "/proc/thread-self/"} {
+			if rest, ok := strings.CutPrefix(path, self); ok {
+				base, path = own+"/", rest
+			}
+		}
 	}
 	return unix.Open(base+path, unix.O_PATH|unix.O_CLOEXEC, 0)
 }

@@ -15,14 +15,17 @@ const (
 	sockDiagByFamily = 20 // SOCK_DIAG_BY_FAMILY of linux/sock_diag.h
 	tcpListen        = 10 // TCP_LISTEN of net/tcp_states.h
 	anyState         = ^uint32(0)
-	unixShowVFS      = 2 // UDIAG_SHOW_VFS of linux/unix_diag.h
-	unixAttrVFS      = 1 // UNIX_DIAG_VFS of linux/unix_diag.h
+	unixShowVFS      = 2  // UDIAG_SHOW_VFS of linux/unix_diag.h
+	unixAttrVFS      = 1  // UNIX_DIAG_VFS of linux/unix_diag.h
+	inetAttrV6Only   = 11 // INET_DIAG_SKV6ONLY of linux/inet_diag.h
+	inetMsgSize      = 72 // sizeof(struct inet_diag_msg)
 	maxReply         = 64 << 10
 )
 
 // Listener is a TCP socket that listens, or a UDP socket that is bound.
 type Listener struct {
 	Addr   netip.AddrPort
+	V6Only bool // for [::]: it takes no IPv4 connections
 	Cookie uint64
 }
 
@@ -33,7 +36,16 @@ func (l Listener) Covers(a netip.AddrPort) bool {
 		return false
 	}
 	bound, to := l.Addr.Addr(), a.Addr().Unmap()
-	return bound.IsUnspecified() && (bound.Is6() || to.Is4()) || bound.Unmap() == to
+	if bound.IsUnspecified() {
+		return to.Is4() && !l.V6Only || to.Is6() && bound.Is6()
+	}
+	return bound.Unmap() == to
+}
+
+// Overlaps tells whether some connection could reach either listener.
+func (l Listener) Overlaps(o Listener) bool {
+	return l.Covers(o.Addr) || o.Covers(l.Addr) ||
+		l.Addr.Port() == o.Addr.Port() && l.Addr.Addr().IsUnspecified() && o.Addr.Addr().IsUnspecified() && !l.V6Only && !o.V6Only
 }
 
 // TCP returns the listening TCP sockets of the caller's network namespace that
@@ -57,14 +69,15 @@ func inet(protocol byte, states uint32, port uint16) ([]Listener, error) {
 		err := dump(req, func(msg []byte) {
 			// struct inet_diag_msg: family, state, timer, retrans, then id:
 			// sport, dport (network order), src[16], dst[16], if, cookie[2].
-			if len(msg) < 72 || binary.BigEndian.Uint16(msg[4:]) != port {
+			if len(msg) < inetMsgSize || binary.BigEndian.Uint16(msg[4:]) != port {
 				return
 			}
 			a := netip.AddrFrom16([16]byte(msg[8:24]))
 			if msg[0] == unix.AF_INET {
 				a = netip.AddrFrom4([4]byte(msg[8:12]))
 			}
-			out = append(out, Listener{netip.AddrPortFrom(a, port), cookie(msg[44:52])})
+			only := attribute(msg[inetMsgSize:], inetAttrV6Only)
+			out = append(out, Listener{netip.AddrPortFrom(a, port), len(only) > 0 && only[0] != 0, cookie(msg[44:52])})
 		})
 		if err != nil {
 			return nil, fmt.Errorf("list sockets of protocol %d: %w", protocol, err)
@@ -123,6 +136,21 @@ func unixSockets(ino uint64, states uint32, wanted func(typ byte) bool) ([]UnixS
 		return nil, fmt.Errorf("list unix sockets: %w", err)
 	}
 	return out, nil
+}
+
+// attribute returns the value of a netlink attribute, nil if there is none.
+func attribute(attrs []byte, kind uint16) []byte {
+	for len(attrs) >= unix.NLA_HDRLEN {
+		n := int(binary.NativeEndian.Uint16(attrs))
+		if n < unix.NLA_HDRLEN || n > len(attrs) {
+			return nil
+		}
+		if binary.NativeEndian.Uint16(attrs[2:]) == kind {
+			return attrs[unix.NLA_HDRLEN:n]
+		}
+		attrs = attrs[min((n+3)&^3, len(attrs)):]
+	}
+	return nil
 }
 
 func cookie(b []byte) uint64 {

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -33,6 +34,44 @@ func TestTCPNamesTheListener(t *testing.T) {
 	l.Close()
 	if got, _ = TCP(ap.Port()); slices.ContainsFunc(got, func(g Listener) bool { return g.Cookie == want }) {
 		t.Fatal("a closed listener is still named")
+	}
+}
+
+func TestOverlaps(t *testing.T) {
+	at := func(text string) Listener {
+		text, only := strings.CutSuffix(text, " only")
+		return Listener{Addr: netip.MustParseAddrPort(text), V6Only: only}
+	}
+	for _, c := range []struct {
+		a, b string
+		want bool
+	}{
+		{"127.0.0.1:80", "127.0.0.1:80", true}, {"127.0.0.1:80", "127.0.0.1:81", false}, {"127.0.0.1:80", "127.0.0.2:80", false},
+		{"127.0.0.1:80", "0.0.0.0:80", true}, {"127.0.0.1:80", "[::]:80", true}, {"127.0.0.1:80", "[::]:80 only", false},
+		{"0.0.0.0:80", "[::]:80", true}, {"0.0.0.0:80", "[::]:80 only", false}, {"[::1]:80", "0.0.0.0:80", false}, {"[::1]:80", "[::]:80 only", true},
+		{"[::ffff:127.0.0.1]:80", "127.0.0.1:80", true}, {"[::]:80 only", "[::]:80", true}, {"[::1]:80", "127.0.0.1:80", false},
+	} {
+		if a, b := at(c.a), at(c.b); a.Overlaps(b) != c.want || b.Overlaps(a) != c.want {
+			t.Errorf("%s and %s: %v, %v, want %v", c.a, c.b, a.Overlaps(b), b.Overlaps(a), c.want)
+		}
+	}
+}
+
+// The kernel tells which listeners of [::] take IPv6 only.
+func TestTCPTellsV6Only(t *testing.T) {
+	for network, want := range map[string]bool{"tcp": false, "tcp6": true} {
+		var lc net.ListenConfig
+		lc.SetMultipathTCP(false)
+		l, err := lc.Listen(t.Context(), network, "[::]:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		ap := netip.MustParseAddrPort(l.Addr().String())
+		got, err := TCP(ap.Port())
+		if err != nil || len(got) != 1 || got[0].V6Only != want {
+			t.Errorf("%s: %+v, %v", network, got, err)
+		}
 	}
 }
 
