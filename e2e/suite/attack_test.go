@@ -1,14 +1,11 @@
 package suite
 
 import (
-	"context"
-	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/sandlock/sandlock/internal/lab"
 )
@@ -82,54 +79,4 @@ func reached(as []lab.Arrival, at netip.AddrPort) bool {
 		}
 	}
 	return false
-}
-
-// Nothing of the supervisor can be read, limited, signalled or traced.
-func TestSupervisorIsClosed(t *testing.T) {
-	p := lab.Probe(t)
-	for _, c := range [][]string{{"prlimit"}, {"kill", "9"}, {"kill", "19"}, {"open-parent", "mem"}, {"open-parent", "environ"}, {"open-parent", "maps"}, {"open-parent", "fd/0"},
-		{"syscall", "425", "1"}, {"syscall", "272", "0x10000000"}, {"syscall", "272", "0x40000000"}, {"syscall", "435"}, {"syscall", "56", "0x10000011"}} {
-		t.Run(strings.Join(c, " "), func(t *testing.T) {
-			asUsers(t, func(t *testing.T, u lab.User) {
-				lab.Denied(t, lab.Denial{User: u, Flags: []string{"--allow", "*"}, Command: append([]string{p}, c...)})
-			})
-		})
-	}
-}
-
-// A descriptor that the caller leaves open does not reach the command.
-func TestInheritedDescriptor(t *testing.T) {
-	p := lab.Probe(t)
-	at := sink(t, lab.Evil4)
-	asUsers(t, func(t *testing.T, u lab.User) {
-		for _, wrapped := range []bool{false, true} {
-			conn, err := net.Dial("tcp", at.String())
-			if err != nil {
-				t.Fatal(err)
-			}
-			file, err := conn.(*net.TCPConn).File()
-			conn.Close()
-			if err != nil {
-				t.Fatal(err)
-			}
-			n, m := lab.Nonce(), lab.Now()
-			args := []string{p, "inherited", "3", n}
-			if wrapped {
-				args = lab.NetArgs(nil, args...)
-			}
-			ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
-			c := lab.Command(ctx, t, u, args...)
-			c.ExtraFiles = []*os.File{file}
-			r := lab.Finish(t, ctx, c)
-			cancel()
-			file.Close()
-			arrived := false
-			for _, a := range m.Since(t) {
-				arrived = arrived || strings.Contains(a.Text, n)
-			}
-			if arrived == wrapped {
-				t.Errorf("sandboxed %v, arrived %v: %+v", wrapped, arrived, r)
-			}
-		}
-	})
 }

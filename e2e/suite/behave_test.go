@@ -3,7 +3,6 @@ package suite
 import (
 	"bufio"
 	"io"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -11,7 +10,6 @@ import (
 	"time"
 
 	"github.com/sandlock/sandlock/internal/lab"
-	"golang.org/x/sys/unix"
 )
 
 func TestExitCodes(t *testing.T) {
@@ -44,66 +42,6 @@ func TestExitCodes(t *testing.T) {
 	})
 }
 
-// listenFull returns a listener that accepts nothing and has a backlog of one:
-// connects to it wait once the probe has filled it.
-func listenFull(t *testing.T) (ip, port string) {
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	f := os.NewFile(uintptr(fd), "full")
-	t.Cleanup(func() { f.Close() })
-	if err := unix.Bind(fd, &unix.SockaddrInet4{Addr: lab.Evil4.As4()}); err != nil {
-		t.Fatal(err)
-	}
-	if err := unix.Listen(fd, 0); err != nil {
-		t.Fatal(err)
-	}
-	l, err := net.FileListener(f)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return hostPort(l.Addr().(*net.TCPAddr).AddrPort())
-}
-
-func TestBlockingConnect(t *testing.T) {
-	p := lab.Probe(t)
-	asUsers(t, func(t *testing.T, u lab.User) {
-		ip, port := listenFull(t)
-		at := sink(t, lab.Allowed4)
-		aip, aport := hostPort(at)
-		r := lab.Net(t, u, []string{"--allow", ip, "--allow", aip}, p, "stalled", ip, port, aip, aport)
-		if r.Code != 0 || !strings.Contains(r.Stdout, "waiting=1") {
-			t.Fatalf("code %d: %s%s", r.Code, r.Stdout, r.Stderr)
-		}
-		t.Log(strings.TrimSpace(r.Stdout))
-		ip, port = listenFull(t)
-		r = lab.Net(t, u, []string{"--allow", ip}, p, "alarm", ip, port)
-		if !strings.Contains(r.Stdout, "fail EINTR connect") || r.Took > 4*time.Second {
-			t.Fatalf("alarm(1) after %s: %s%s", r.Took, r.Stdout, r.Stderr)
-		}
-		t.Log(strings.TrimSpace(r.Stdout))
-	})
-}
-
-func TestManyConnections(t *testing.T) {
-	p := lab.Probe(t)
-	at := sink(t, lab.Allowed4)
-	aip, aport := hostPort(at)
-	eip, eport := hostPort(sink(t, lab.Evil4))
-	asUsers(t, func(t *testing.T, u lab.User) {
-		r := lab.Net(t, u, []string{"--allow", at.String()}, "sh", "-c", "ulimit -n 4096; exec \"$@\"", "sh", p, "hold", aip, aport, "2000")
-		if r.Code != 0 {
-			t.Errorf("2000 connections: code %d: %s%s", r.Code, r.Stdout, r.Stderr)
-		}
-		r = lab.Net(t, u, []string{"--quiet", "--allow", at.String()}, p, "threads", aip, aport, eip, eport, "200")
-		if r.Code != 0 {
-			t.Errorf("200 threads: code %d: %s%s", r.Code, r.Stdout, r.Stderr)
-		}
-	})
-}
-
 // Whatever the command leaves behind ends with it.
 func TestDescendantsEnd(t *testing.T) {
 	asUsers(t, func(t *testing.T, u lab.User) {
@@ -117,58 +55,6 @@ func TestDescendantsEnd(t *testing.T) {
 			text, _ := os.ReadFile(d)
 			if strings.Contains(string(text), n) || strings.HasPrefix(string(text), "sleep\x001000.000") {
 				t.Errorf("left behind: %s %q", d, text)
-			}
-		}
-	})
-}
-
-// Servers of the command serve it, and nobody at another address of the host.
-func TestServers(t *testing.T) {
-	p := lab.Probe(t)
-	asUsers(t, func(t *testing.T, u lab.User) {
-		for _, at := range []string{"0.0.0.0", "::", "127.0.0.1"} {
-			for _, flags := range [][]string{nil, {"--allow-bind", "18081"}} {
-				script := p + ` serve ` + at + ` 18081 & i=0; until ` + p + ` tcp 127.0.0.1 18081 hello; do i=$((i+1)); [ $i -lt 500 ] || exit 7; done; ` +
-					`echo up; read x; kill %1`
-				in, feed, err := os.Pipe()
-				if err != nil {
-					t.Fatal(err)
-				}
-				out, w, err := os.Pipe()
-				if err != nil {
-					t.Fatal(err)
-				}
-				c := lab.Command(t.Context(), t, u, lab.NetArgs(append([]string{"--quiet"}, flags...), "bash", "-c", script)...)
-				c.Stdin, c.Stdout = in, w
-				if err := c.Start(); err != nil {
-					t.Fatal(err)
-				}
-				in.Close()
-				w.Close()
-				out.SetReadDeadline(time.Now().Add(20 * time.Second))
-				text, buf := "", make([]byte, 512)
-				for !strings.Contains(text, "up\n") {
-					k, err := out.Read(buf)
-					if err != nil {
-						t.Fatalf("%s %v: not reachable from inside: %v: %s", at, flags, err, text)
-					}
-					text += string(buf[:k])
-				}
-				for _, from := range []struct {
-					place string
-					dial  func(network, address string, timeout time.Duration) (net.Conn, error)
-				}{{"the host", net.DialTimeout}, {"outside", lab.DialOutside}} {
-					conn, err := from.dial("tcp", net.JoinHostPort(lab.Near4.String(), "18081"), time.Second)
-					if err == nil {
-						conn.Close()
-					}
-					if want := flags != nil && at != "127.0.0.1"; (err == nil) != want {
-						t.Errorf("%s %v: reachable from %s: %v, want %v", at, flags, from.place, err == nil, want)
-					}
-				}
-				feed.Close()
-				out.Close()
-				c.Wait()
 			}
 		}
 	})

@@ -25,7 +25,7 @@ func raceSeconds() string {
 	if os.Getenv("SANDLOCK_LONG") != "" {
 		return "30"
 	}
-	return "3"
+	return "1"
 }
 
 func hostPort(a netip.AddrPort) (string, string) {

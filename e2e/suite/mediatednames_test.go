@@ -33,7 +33,7 @@ func TestClientsMediated(t *testing.T) {
 		for _, c := range clients {
 			t.Run(mode+"/"+c.name, func(t *testing.T) {
 				n, m := lab.Nonce(), lab.Now()
-				r := run(t, lab.Ordinary, []string{"--allow", host + ":443"}, c.command(t, host, n)...)
+				r := run(t, lab.Ordinary, []string{"--allow", host + ":" + c.port()}, c.command(t, host, n)...)
 				if r.Code != 0 {
 					t.Fatalf("code %d: %s%s", r.Code, r.Stdout, r.Stderr)
 				}

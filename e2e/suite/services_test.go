@@ -24,6 +24,8 @@ func TestRedis(t *testing.T) {
 				t.Fatalf("code %d: %s%s", r.Code, r.Stdout, r.Stderr)
 			}
 			m.Arrived(t, n)
+			lab.Denied(t, lab.Denial{User: u, Flags: []string{"--allow", name + ":6379"}, Command: []string{"redis-cli", "-h", "evil.test", "SET", "key", n}, Log: "evil.test"})
+			lab.Denied(t, lab.Denial{User: u, Flags: []string{"--allow", name + ":6380"}, Command: []string{"redis-cli", "-h", a.String(), "SET", "key", n}, Log: a.String(), Answer: "Connection refused"})
 		})
 	}
 }
@@ -47,6 +49,8 @@ func TestSSH(t *testing.T) {
 			if r.Code != 0 || r.Stdout != n+"\n" {
 				t.Fatalf("code %d: %q %s", r.Code, r.Stdout, r.Stderr)
 			}
+			lab.Denied(t, lab.Denial{User: u, Flags: []string{"--allow", name + ":23"}, Command: []string{"ssh", "-F", "none", "-o", "BatchMode=yes", "lab@" + a.String(), "true"},
+				Log: a.String(), Answer: "Connection refused"})
 		})
 	}
 }

@@ -27,6 +27,7 @@ var (
 	Near4    = netip.MustParseAddr("192.168.9.1") // the lab's side of the link to outside
 	Outside4 = netip.MustParseAddr("192.168.9.2") // the only address that is not the lab's own
 	Host4    = netip.MustParseAddr("192.168.7.9")
+	Black4   = netip.MustParseAddr("203.0.112.7") // what is sent there is lost on the way
 )
 
 // HostsName is a name that only the lab's /etc/hosts gives.
@@ -47,6 +48,11 @@ func addresses() error {
 		if err := netlink.AddrAdd(lo, &netlink.Addr{IPNet: &n, Flags: 0x02 /* IFA_F_NODAD */}); err != nil {
 			return fmt.Errorf("add %s: %w", a, err)
 		}
+	}
+	// Multicast goes to the lab itself as well: mDNS and LLMNR have sinks.
+	multicast := net.IPNet{IP: net.IPv4(224, 0, 0, 0).To4(), Mask: net.CIDRMask(4, 32)}
+	if err := netlink.RouteAdd(&netlink.Route{LinkIndex: lo.Attrs().Index, Dst: &multicast, Scope: netlink.SCOPE_LINK}); err != nil {
+		return fmt.Errorf("route %s: %w", &multicast, err)
 	}
 	return nil
 }

@@ -8,14 +8,24 @@ import (
 	"github.com/miekg/dns"
 )
 
-// zone is what the authority knows: canonical name to records in text form.
+// zone is what the authority knows, by canonical name.
 var zone = struct {
 	sync.Mutex
-	records map[string][]string
-}{records: map[string][]string{}}
+	entries map[string]*entry
+}{entries: map[string]*entry{}}
+
+// entry is what a name has: sets of records in text form, which are given in
+// turn.
+type entry struct {
+	sets      [][]string
+	turn      int
+	truncated bool // an answer over UDP is empty and has the TC bit
+}
 
 // SetName gives a name addresses, in place of those it had.
-func SetName(name string, addrs ...netip.Addr) {
+func SetName(name string, addrs ...netip.Addr) { SetRecords(name, addressRecords(name, addrs)...) }
+
+func addressRecords(name string, addrs []netip.Addr) []string {
 	var rr []string
 	for _, a := range addrs {
 		kind := " 0 IN A "
@@ -24,14 +34,39 @@ func SetName(name string, addrs ...netip.Addr) {
 		}
 		rr = append(rr, dns.Fqdn(name)+kind+a.String())
 	}
-	SetRecords(name, rr...)
+	return rr
 }
 
 // SetRecords gives a name records in the form of a zone file.
-func SetRecords(name string, records ...string) {
+func SetRecords(name string, records ...string) { setEntry(name, entry{sets: [][]string{records}}) }
+
+// SetTruncated gives a name addresses that are to be had over TCP only.
+func SetTruncated(name string, addrs ...netip.Addr) {
+	setEntry(name, entry{sets: [][]string{addressRecords(name, addrs)}, truncated: true})
+}
+
+// SetTurns gives a name one of the addresses with each answer, in turn.
+func SetTurns(name string, addrs ...netip.Addr) {
+	var e entry
+	for _, a := range addrs {
+		e.sets = append(e.sets, addressRecords(name, []netip.Addr{a}))
+	}
+	setEntry(name, e)
+}
+
+func setEntry(name string, e entry) {
 	zone.Lock()
 	defer zone.Unlock()
-	zone.records[dns.CanonicalName(name)] = records
+	zone.entries[dns.CanonicalName(name)] = &e
+}
+
+// take returns the records of the entry whose turn it is.
+func (e *entry) take() []string {
+	if e == nil || len(e.sets) == 0 {
+		return nil
+	}
+	e.turn++
+	return e.sets[(e.turn-1)%len(e.sets)]
 }
 
 func defaultZone() {
@@ -41,6 +76,7 @@ func defaultZone() {
 	SetName("evil.test", Evil4, Evil6)
 	SetName("shared.test", Shared4, Shared6)
 	SetName("neighbour.test", Shared4, Shared6)
+	SetName("black.test", Black4)
 	SetName("loop.test", netip.MustParseAddr("127.0.0.1"), netip.MustParseAddr("::1"))
 	SetName("mapped.test", netip.MustParseAddr("::ffff:127.0.0.1"))
 	SetName("nat64.test", netip.MustParseAddr("64:ff9b::7f00:1"))
@@ -50,6 +86,8 @@ func defaultZone() {
 	SetName("cgnat.test", CGNAT4)
 	SetRecords("alias.test", "alias.test. 0 IN CNAME metadata.test.")
 	SetRecords("chain.test", "chain.test. 0 IN CNAME allowed.test.")
+	SetName("mapped-public.test", netip.MustParseAddr("::ffff:151.101.1.69"))
+	SetTruncated("long.test", Allowed4, Allowed6)
 }
 
 // answer is the handler of the authority at one address. It logs every query.
@@ -72,7 +110,12 @@ func answer(sink string) dns.HandlerFunc {
 		defer zone.Unlock()
 		for hops := 0; hops < 10; hops++ {
 			next := ""
-			for _, text := range zone.records[name] {
+			e := zone.entries[name]
+			if e != nil && e.truncated && w.LocalAddr().Network() == "udp" {
+				known, m.Truncated = true, true
+				break
+			}
+			for _, text := range e.take() {
 				known = true
 				rr, err := dns.NewRR(text)
 				if err != nil {

@@ -36,6 +36,11 @@ func startOutside() error {
 	if err == nil {
 		err = address(link, Near4)
 	}
+	if err == nil {
+		// A host that does not forward, which drops what is not for itself.
+		to := net.IPNet{IP: Black4.AsSlice(), Mask: net.CIDRMask(Black4.BitLen(), Black4.BitLen())}
+		err = netlink.RouteAdd(&netlink.Route{LinkIndex: link.Attrs().Index, Dst: &to, Gw: Outside4.AsSlice()})
+	}
 	if err != nil {
 		return fmt.Errorf("network outside: %w", err)
 	}

@@ -1,10 +1,7 @@
 package lab
 
 import (
-	"archive/tar"
-	"archive/zip"
 	"bytes"
-	"compress/gzip"
 	"crypto/sha1"
 	"crypto/tls"
 	"encoding/json"
@@ -109,6 +106,14 @@ func site(sink string) http.Handler {
 				"dist": map[string]string{"tarball": "https://" + r.Host + "/npm/labpkg-1.0.0.tgz", "shasum": fmt.Sprintf("%x", sum)}}}})
 	})
 	mux.HandleFunc("/npm/labpkg-1.0.0.tgz", func(w http.ResponseWriter, r *http.Request) { w.Write(npmPackage()) })
+	mux.HandleFunc("/deb/{file}", func(w http.ResponseWriter, r *http.Request) {
+		data, ok := debRepository()[r.PathValue("file")]
+		if !ok {
+			http.NotFound(w, r)
+			return
+		}
+		w.Write(data)
+	})
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprintf(w, "lab %s %s\n", r.Host, r.URL.Path)
 	})
@@ -143,30 +148,4 @@ func repository() error {
 		}
 	}
 	return nil
-}
-
-func wheel() []byte {
-	var b bytes.Buffer
-	z := zip.NewWriter(&b)
-	for _, f := range [][2]string{{"labpkg.py", "ok = True\n"},
-		{"labpkg-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: labpkg\nVersion: 1.0\n"},
-		{"labpkg-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nGenerator: lab\nRoot-Is-Purelib: true\nTag: py3-none-any\n"},
-		{"labpkg-1.0.dist-info/RECORD", "labpkg.py,,\nlabpkg-1.0.dist-info/METADATA,,\nlabpkg-1.0.dist-info/WHEEL,,\nlabpkg-1.0.dist-info/RECORD,,\n"}} {
-		w, _ := z.Create(f[0])
-		io.WriteString(w, f[1])
-	}
-	z.Close()
-	return b.Bytes()
-}
-
-func npmPackage() []byte {
-	const text = `{"name":"labpkg","version":"1.0.0"}`
-	var b bytes.Buffer
-	g := gzip.NewWriter(&b)
-	w := tar.NewWriter(g)
-	w.WriteHeader(&tar.Header{Name: "package/package.json", Mode: 0o644, Size: int64(len(text))})
-	io.WriteString(w, text)
-	w.Close()
-	g.Close()
-	return b.Bytes()
 }

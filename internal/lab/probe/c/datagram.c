@@ -217,6 +217,6 @@ static int own_address(int c, char **v)
 	return done("connected");
 }
 
-const struct probe datagram_probes[] = {{"udp-connected", connected}, {"udp-leave", leave}, {"udp-partial", partial}, {"udp-lengths", lengths},
+PROBES({"udp-connected", connected}, {"udp-leave", leave}, {"udp-partial", partial}, {"udp-lengths", lengths},
 	{"udp-control", control}, {"udp-pktinfo", pktinfo}, {"udp-zerocopy", zerocopy}, {"udp-receiver", receiver}, {"udp-own", own_address},
-	{"echo", echo}, {0}};
+	{"echo", echo})

@@ -9,11 +9,18 @@ static int sock(int c, char **v)
 	return done("socket");
 }
 
+/* NUMBER ARGUMENTS: "P" is the parent's process number, "B" a buffer, "H" before a number sets its high half */
 static int number(int c, char **v)
 {
-	long a[6] = {0};
-	for (int i = 1; i < c && i < 7; i++)
-		a[i - 1] = strtoul(v[i], 0, 0);
+	static char buffer[4096];
+	unsigned long a[6] = {0};
+	for (int i = 1; i < c && i < 7; i++) {
+		int high = v[i][0] == 'H';
+		char *text = v[i] + high;
+		a[i - 1] = *text == 'P' ? getppid() : *text == 'B' ? (unsigned long)buffer : strtoul(text, 0, 0);
+		if (high)
+			a[i - 1] |= 0x5a5a5a5aUL << 32;
+	}
 	if (syscall(strtoul(v[0], 0, 0), a[0], a[1], a[2], a[3], a[4], a[5]) < 0)
 		return failed("syscall");
 	return done("syscall");
@@ -72,6 +79,59 @@ static int signal_parent(int c, char **v)
 	return done("signalled");
 }
 
+/* prints FAMILY TYPE RESULT for every family and type, the latter in the order of the kernel */
+static int families(int c, char **v)
+{
+	static const int types[] = {SOCK_STREAM, SOCK_DGRAM, SOCK_RAW, SOCK_RDM, SOCK_SEQPACKET, SOCK_DCCP, SOCK_PACKET};
+	for (int f = 0; f <= 46; f++)
+		for (unsigned i = 0; i < sizeof types / sizeof *types; i++) {
+			int fd = socket(f, types[i], 0);
+			printf("%d %d %d\n", f, types[i], fd < 0 ? errno : 0);
+			close(fd);
+		}
+	return 0;
+}
+
+/* a signal by pidfd_send_signal, tgkill to each thread, rt_sigqueueinfo and F_SETOWN: fails when all do */
+static int signals(int c, char **v)
+{
+	int p = getppid(), fd = syscall(SYS_pidfd_open, p, 0), pair[2], sent = 0;
+	char path[64];
+	siginfo_t info = {.si_signo = SIGKILL, .si_code = SI_QUEUE};
+	sent += fd >= 0 && !syscall(SYS_pidfd_send_signal, fd, SIGKILL, 0, 0);
+	sent += !syscall(SYS_rt_sigqueueinfo, p, SIGKILL, &info);
+	snprintf(path, sizeof path, "/proc/%d/task", p);
+	DIR *d = opendir(path);
+	for (struct dirent *e; d && (e = readdir(d));)
+		sent += atoi(e->d_name) && (!syscall(SYS_tgkill, p, atoi(e->d_name), SIGKILL) || !syscall(SYS_tkill, atoi(e->d_name), SIGKILL));
+	socketpair(AF_UNIX, SOCK_STREAM, 0, pair);
+	fcntl(pair[0], F_SETSIG, SIGKILL);
+	fcntl(pair[0], F_SETOWN, p);
+	fcntl(pair[0], F_SETFL, O_ASYNC);
+	write(pair[1], "x", 1);
+	if (sent)
+		return done("signalled");
+	errno = EPERM;
+	return failed("signals");
+}
+
+static int write_parent(int c, char **v)
+{
+	char path[64];
+	snprintf(path, sizeof path, "/proc/%d/%s", getppid(), v[0]);
+	int fd = open(path, O_WRONLY);
+	if (fd < 0 || write(fd, v[1], strlen(v[1])) < 0)
+		return failed("write");
+	return done("written");
+}
+
+/* prints the effective user and whether no_new_privs holds */
+static int whoami(int c, char **v)
+{
+	printf("ok uid %d nnp %d\n", geteuid(), prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0));
+	return 0;
+}
+
 static int open_parent(int c, char **v)
 {
 	char path[64];
@@ -90,8 +150,9 @@ static int tiocsti(int c, char **v)
 	return done("injected");
 }
 
-const struct probe kernel_probes[] = {{"socket", sock}, {"syscall", number},
+PROBES({"socket", sock}, {"syscall", number},
 #ifdef __x86_64__
 	{"i386", i386}, {"x32", x32},
 #endif
-	{"prlimit", limit}, {"kill", signal_parent}, {"open-parent", open_parent}, {"tiocsti", tiocsti}, {0}};
+	{"prlimit", limit}, {"kill", signal_parent}, {"open-parent", open_parent}, {"write-parent", write_parent},
+	{"families", families}, {"signals", signals}, {"whoami", whoami}, {"tiocsti", tiocsti})

@@ -20,6 +20,29 @@ static int hold(int c, char **v)
 	return done("held");
 }
 
+/* holds N connections to ADDRESS PORT that each sent a request for HOST and got the first byte of an answer, and then sends a second
+   one on each: ADDRESS PORT HOST N */
+static int hold_http(int c, char **v)
+{
+	struct address a = parse(v[0], v[1]);
+	int n = atoi(v[3]), *fds = calloc(n, sizeof *fds);
+	char q[512], b[4096];
+	int len = snprintf(q, sizeof q, "GET / HTTP/1.1\r\nHost: %s\r\n\r\n", v[2]);
+	for (int round = 0; round < 2; round++)
+		for (int i = 0; i < n; i++) {
+			if (!round) {
+				fds[i] = socket(a.ss.ss_family, SOCK_STREAM, 0);
+				if (fds[i] < 0)
+					return failed("socket");
+				if (connect(fds[i], (void *)&a.ss, a.len))
+					return failed("connect");
+			}
+			if (write(fds[i], q, len) != len || read(fds[i], b, sizeof b) < 12 || memcmp(b, "HTTP/1.1 200", 12))
+				return failed("request");
+		}
+	return done("held");
+}
+
 static struct address target, closed;
 static int wrong;
 static void *one(void *p)
@@ -51,7 +74,7 @@ static int threads(int c, char **v)
 static void ring(int s) {}
 
 /* fills the backlog of ADDRESS PORT so that connects wait */
-static int fill(struct address *a, int n)
+int fill(struct address *a, int n)
 {
 	for (int i = 0; i < n; i++) {
 		int fd = socket(a->ss.ss_family, SOCK_STREAM | SOCK_NONBLOCK, 0);
@@ -60,14 +83,15 @@ static int fill(struct address *a, int n)
 	return 0;
 }
 
-/* a blocking connect to a full backlog, ended by alarm(1): prints milliseconds */
+/* a blocking connect to a full backlog, or with a third argument to what does not answer, ended by alarm(1): prints milliseconds */
 static int alarm_connect(int c, char **v)
 {
 	struct address a = parse(v[0], v[1]);
 	struct sigaction s = {.sa_handler = ring};
 	struct timespec x, y;
 	int fd = socket(a.ss.ss_family, SOCK_STREAM, 0);
-	fill(&a, 4);
+	if (c < 3)
+		fill(&a, 4);
 	sigaction(SIGALRM, &s, 0);
 	clock_gettime(CLOCK_MONOTONIC, &x);
 	alarm(1);
@@ -81,6 +105,30 @@ static int alarm_connect(int c, char **v)
 	return failed("connect");
 }
 
+static jmp_buf out;
+static int rings;
+static void ring_twice(int s)
+{
+	if (++rings == 2)
+		siglongjmp(out, 1);
+	alarm(1);
+}
+
+/* as alarm, with a handler that wants interrupted calls restarted: connect must not return */
+static int restart(int c, char **v)
+{
+	struct address a = parse(v[0], v[1]);
+	struct sigaction s = {.sa_handler = ring_twice, .sa_flags = SA_RESTART};
+	int fd = socket(a.ss.ss_family, SOCK_STREAM, 0);
+	sigaction(SIGALRM, &s, 0);
+	if (sigsetjmp(out, 1))
+		return done("restarted");
+	alarm(1);
+	if (connect(fd, (void *)&a.ss, a.len))
+		return failed("connect");
+	return done("connected");
+}
+
 /* a child waits in a blocking connect to ADDRESS PORT; then 100 connects to the
    second ADDRESS PORT: prints the longest in milliseconds */
 static int stalled(int c, char **v)
@@ -90,6 +138,8 @@ static int stalled(int c, char **v)
 	long worst = 0;
 	fill(&slow, 4);
 	pid_t pid = fork();
+	if (pid < 0)
+		return failed("fork");
 	if (!pid) {
 		int fd = socket(slow.ss.ss_family, SOCK_STREAM, 0);
 		_exit(connect(fd, (void *)&slow.ss, slow.len) != 0);
@@ -125,5 +175,5 @@ static int orphan(int c, char **v)
 	return send_all(fd, v[2]);
 }
 
-const struct probe load_probes[] = {{"hold", hold}, {"threads", threads}, {"alarm", alarm_connect}, {"stalled", stalled},
-	{"orphan", orphan}, {0}};
+PROBES({"hold", hold}, {"hold-http", hold_http}, {"threads", threads}, {"alarm", alarm_connect}, {"restart", restart}, {"stalled", stalled},
+	{"orphan", orphan})

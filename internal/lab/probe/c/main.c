@@ -41,17 +41,42 @@ struct address unix_address(const char *path)
 static const struct { int number; const char *name; } errors[] = {NAME(EPERM), NAME(ENOENT), NAME(EINTR), NAME(EBADF), NAME(EAGAIN), NAME(EACCES),
 	NAME(EINVAL), NAME(EFAULT), NAME(ENOTTY), NAME(EPIPE), NAME(ENOSYS), NAME(ESRCH), NAME(ENOTSOCK), NAME(EMFILE), NAME(EPROTONOSUPPORT),
 	NAME(ESOCKTNOSUPPORT), NAME(EAFNOSUPPORT), NAME(EADDRINUSE), NAME(EADDRNOTAVAIL), NAME(ENETUNREACH), NAME(ECONNRESET), NAME(ENOPROTOOPT),
-	NAME(ENOTCONN), NAME(ETIMEDOUT), NAME(ECONNREFUSED), NAME(EHOSTUNREACH), NAME(EINPROGRESS), NAME(EOPNOTSUPP), NAME(EPROTOTYPE), NAME(ECONNABORTED), NAME(EMSGSIZE), NAME(EDESTADDRREQ), NAME(EISCONN)};
+	NAME(ENOTCONN), NAME(EISCONN), NAME(EALREADY), NAME(ENODEV), NAME(ECHILD), NAME(EXDEV), NAME(ENAMETOOLONG), NAME(EDESTADDRREQ), NAME(ETIMEDOUT), NAME(ECONNREFUSED), NAME(EHOSTUNREACH), NAME(EINPROGRESS), NAME(EOPNOTSUPP), NAME(EPROTOTYPE), NAME(ECONNABORTED), NAME(EMSGSIZE)};
+
+static struct timespec begun;
+static long lapped = -1;
+
+void begin(void)
+{
+	clock_gettime(CLOCK_MONOTONIC, &begun);
+	lapped = -1;
+}
+
+long micros(void)
+{
+	struct timespec now;
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (now.tv_sec - begun.tv_sec) * 1000000 + (now.tv_nsec - begun.tv_nsec) / 1000;
+}
+
+void lap(void) { lapped = micros(); }
+
+static int say(const char *error, const char *step)
+{
+	printf("fail %s %s\nus %ld\n", error, step, lapped);
+	return 1;
+}
 
 int failed(const char *step)
 {
+	char number[16];
+	if (lapped < 0)
+		lap();
 	for (unsigned i = 0; i < sizeof errors / sizeof *errors; i++)
-		if (errors[i].number == errno) {
-			printf("fail %s %s\n", errors[i].name, step);
-			return 1;
-		}
-	printf("fail %d %s\n", errno, step);
-	return 1;
+		if (errors[i].number == errno)
+			return say(errors[i].name, step);
+	snprintf(number, sizeof number, "%d", errno);
+	return say(number, step);
 }
 
 int done(const char *text)
@@ -70,14 +95,36 @@ int send_all(int fd, const char *text)
 	return done("sent");
 }
 
+enum { max_groups = 64 };
+static const struct probe *groups[max_groups];
+static int n_groups;
+
+static const struct probe *find(const char *name)
+{
+	for (int i = 0; i < n_groups; i++)
+		for (const struct probe *p = groups[i]; p->name; p++)
+			if (!strcmp(p->name, name))
+				return p;
+	return 0;
+}
+
+void register_probes(const struct probe *group)
+{
+	for (const struct probe *p = group; p->name; p++)
+		if (find(p->name))
+			abort(); /* two probes have this name */
+	if (n_groups == max_groups)
+		abort();
+	groups[n_groups++] = group;
+}
+
 int main(int argc, char **argv)
 {
-	const struct probe *all[] = {tcp_probes, udp_probes, kernel_probes, unix_probes, race_probes, load_probes, outer_probes, views_probes, datagram_probes};
 	setvbuf(stdout, 0, _IONBF, 0);
-	for (unsigned i = 0; argc > 1 && i < sizeof all / sizeof *all; i++)
-		for (const struct probe *p = all[i]; p->name; p++)
-			if (!strcmp(p->name, argv[1]))
-				return p->run(argc - 2, argv + 2);
+	begin();
+	const struct probe *p = argc > 1 ? find(argv[1]) : 0;
+	if (p)
+		return p->run(argc - 2, argv + 2);
 	fprintf(stderr, "no such probe\n");
 	return 99;
 }

@@ -40,4 +40,4 @@ static int no_userns(int c, char **v)
 	return failed("exec");
 }
 
-const struct probe outer_probes[] = {{"outer", outer}, {"no-userns", no_userns}, {0}};
+PROBES({"outer", outer}, {"no-userns", no_userns})

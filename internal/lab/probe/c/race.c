@@ -98,5 +98,56 @@ static int dup_race(int c, char **v)
 	return 0;
 }
 
-const struct probe race_probes[] = {{"race-connect", r_connect}, {"race-sendto", r_sendto}, {"race-sendmsg", r_sendmsg},
-	{"race-sendmmsg", r_sendmmsg}, {"race-dup", dup_race}, {0}};
+/* another thread exchanges a socket of our own and a link to PATH: SECONDS PATH NONCE */
+static char place[256], spare[264], outside[256];
+static void *exchange(void *p)
+{
+	char tmp[272];
+	snprintf(tmp, sizeof tmp, "%s.t", place);
+	while (!stop) {
+		symlink(outside, tmp);
+		rename(tmp, place);
+		symlink(spare, tmp);
+		rename(tmp, place);
+	}
+	return 0;
+}
+static void *answering(void *p)
+{
+	char b[256];
+	for (;;) {
+		int s = accept((long)p, 0, 0);
+		read(s, b, sizeof b);
+		close(s);
+	}
+}
+static int unix_swap(int c, char **v)
+{
+	pthread_t t, u;
+	long calls = 0, passed = 0;
+	snprintf(place, sizeof place, "%s/place", getenv("TMPDIR"));
+	snprintf(spare, sizeof spare, "%s.own", place);
+	snprintf(outside, sizeof outside, "%s", v[1]);
+	struct address own = unix_address(spare), a = unix_address(place);
+	long l = socket(AF_UNIX, SOCK_STREAM, 0);
+	if (bind(l, (void *)&own.ss, own.len) || listen(l, 64))
+		return failed("listen");
+	pthread_create(&u, 0, answering, (void *)l);
+	pthread_create(&t, 0, exchange, 0);
+	do {
+		int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+		calls++;
+		if (!connect(fd, (void *)&a.ss, a.len)) {
+			passed++;
+			send(fd, v[2], strlen(v[2]), MSG_NOSIGNAL);
+		}
+		close(fd);
+	} while (micros() < atoi(v[0]) * 1000000L);
+	stop = 1;
+	pthread_join(t, 0);
+	printf("ok %ld calls %ld passed\n", calls, passed);
+	return 0;
+}
+
+PROBES({"race-connect", r_connect}, {"race-sendto", r_sendto}, {"race-sendmsg", r_sendmsg},
+	{"race-sendmmsg", r_sendmmsg}, {"race-dup", dup_race}, {"unix-swap", unix_swap})

@@ -124,6 +124,7 @@ static int routing(int c, char **v)
 	return done("routing");
 }
 
+/* LEVEL OPTION SIZE */
 static int option(int c, char **v)
 {
 	char value[40] = {1};
@@ -131,31 +132,6 @@ static int option(int c, char **v)
 	if (setsockopt(fd, atoi(v[0]), atoi(v[1]), value, atoi(v[2])))
 		return failed("setsockopt");
 	return done("option");
-}
-
-/* serve on ADDRESS PORT: prints the port, then answers one connection */
-static int serve(int c, char **v)
-{
-	struct address a = parse(v[0], v[1]);
-	socklen_t l = sizeof a.ss;
-	int fd = stream(&a, 0), on = 1;
-	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-	if (c > 2 && setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on))
-		return failed("SO_REUSEPORT");
-	if (bind(fd, (void *)&a.ss, a.len))
-		return failed("bind");
-	if (listen(fd, 8))
-		return failed("listen");
-	getsockname(fd, (void *)&a.ss, &l);
-	printf("port %d\n", ntohs(((struct sockaddr_in *)&a.ss)->sin_port));
-	for (;;) {
-		char b[256];
-		int s = accept(fd, 0, 0);
-		ssize_t n = read(s, b, sizeof b);
-		if (n > 0)
-			write(s, b, n);
-		close(s);
-	}
 }
 
 /* resolves with libc: NAME PORT NONCE */
@@ -175,7 +151,7 @@ static int by_name(int c, char **v)
 	return failed("connect");
 }
 
-const struct probe tcp_probes[] = {{"name", by_name}, {"tcp", tcp}, {"mptcp", mptcp}, {"sctp", sctp}, {"nonblock", nonblock},
+PROBES({"name", by_name}, {"tcp", tcp}, {"mptcp", mptcp}, {"sctp", sctp}, {"nonblock", nonblock},
 	{"fastopen-sendto", fastopen_sendto}, {"fastopen-sendmsg", fastopen_sendmsg}, {"fastopen-sendmmsg", fastopen_sendmmsg},
 	{"fastopen-connect", fastopen_connect}, {"highbits", highbits}, {"mapped", mapped}, {"reconnect", reconnect},
-	{"routing", routing}, {"option", option}, {"serve", serve}, {0}};
+	{"routing", routing}, {"option", option})

@@ -15,6 +15,15 @@ static int stream_type(char **v, int type)
 static int stream(int c, char **v) { return stream_type(v, SOCK_STREAM); }
 static int seqpacket(int c, char **v) { return stream_type(v, SOCK_SEQPACKET); }
 
+/* names the socket by a descriptor of it, as programs do whose path is too long */
+static int by_fd(int c, char **v)
+{
+	char path[64];
+	snprintf(path, sizeof path, "/proc/self/fd/%d", open(v[0], O_PATH));
+	char *w[] = {path, v[1]};
+	return stream_type(w, SOCK_STREAM);
+}
+
 static int to(int fd, char **v)
 {
 	struct address a = unix_address(v[0]);
@@ -35,6 +44,28 @@ static int pair(int c, char **v)
 	return to(p[0], v);
 }
 
+/* takes a descriptor from the server at PATH and uses it: PATH HOW ADDRESS PORT NONCE; HOW is write, connect or sendto */
+static int receive(int c, char **v)
+{
+	struct address at = unix_address(v[0]), a = parse(v[2], v[3]);
+	char b[16];
+	struct iovec io = {b, sizeof b};
+	union { char b[CMSG_SPACE(sizeof(int))]; struct cmsghdr h; } u = {0};
+	struct msghdr m = {0, 0, &io, 1, u.b, sizeof u.b};
+	int s = socket(AF_UNIX, SOCK_STREAM, 0), fd;
+	if (connect(s, (void *)&at.ss, at.len))
+		return failed("connect to the server");
+	if (recvmsg(s, &m, 0) < 0 || u.h.cmsg_type != SCM_RIGHTS)
+		return failed("recvmsg");
+	memcpy(&fd, CMSG_DATA(&u.h), sizeof fd);
+	begin();
+	if (!strcmp(v[1], "connect") && connect(fd, (void *)&a.ss, a.len))
+		return failed("connect");
+	if (!strcmp(v[1], "sendto"))
+		return sendto(fd, v[4], strlen(v[4]), 0, (void *)&a.ss, a.len) < 0 ? failed("sendto") : done("sent");
+	return send_all(fd, v[4]);
+}
+
 /* sends the nonce on descriptor FD */
 static int inherited(int c, char **v)
 {
@@ -43,5 +74,5 @@ static int inherited(int c, char **v)
 	return done("written");
 }
 
-const struct probe unix_probes[] = {{"unix-stream", stream}, {"unix-seqpacket", seqpacket}, {"unix-dgram", dgram},
-	{"unix-pair", pair}, {"inherited", inherited}, {0}};
+PROBES({"unix-stream", stream}, {"unix-seqpacket", seqpacket}, {"unix-dgram", dgram},
+	{"unix-pair", pair}, {"unix-by-fd", by_fd}, {"inherited", inherited}, {"receive", receive})

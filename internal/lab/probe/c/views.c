@@ -37,4 +37,4 @@ static int interfaces(int c, char **v)
 	return 0;
 }
 
-const struct probe views_probes[] = {{"interfaces", interfaces}, {0}};
+PROBES({"interfaces", interfaces})
