@@ -173,13 +173,29 @@ func replies(t testing.TB, fd int, msg []byte, to unix.Sockaddr) [][]byte {
 	}
 }
 
-const sizeofCacheinfo = 32 // struct rta_cacheinfo of linux/rtnetlink.h
+// counted are attributes whose bytes tell of use and time: RTA_CACHEINFO of routes
+// and NDTA_CONFIG of neighbour tables, with their sizes (linux/rtnetlink.h,
+// linux/neighbour.h).
+var counted = []struct {
+	message    uint16
+	size, kind byte
+}{{unix.RTM_NEWROUTE, 32, unix.RTA_CACHEINFO}, {unix.RTM_NEWNEIGHTBL, 32, 4}}
 
-// uncounted clears the use counters of a route (RTA_CACHEINFO).
+// uncounted clears them.
 func uncounted(reply []byte) []byte {
-	head := []byte{4 + sizeofCacheinfo, 0, unix.RTA_CACHEINFO, 0}
-	if i := bytes.Index(reply, head); i >= 0 && binary.NativeEndian.Uint16(reply[4:]) == unix.RTM_NEWROUTE {
-		copy(reply[i+len(head):], make([]byte, sizeofCacheinfo))
+	for _, c := range counted {
+		if binary.NativeEndian.Uint16(reply[4:]) != c.message {
+			continue
+		}
+		head := []byte{unix.NLA_HDRLEN + c.size, 0, c.kind, 0}
+		for at := 0; ; {
+			i := bytes.Index(reply[at:], head)
+			if i < 0 {
+				break
+			}
+			at += i + len(head)
+			clear(reply[at:min(at+int(c.size), len(reply))])
+		}
 	}
 	return reply
 }
