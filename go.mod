@@ -3,6 +3,7 @@ module github.com/sandlock/sandlock
 go 1.26.8
 
 require (
+	github.com/elazarl/goproxy v1.9.3
 	github.com/miekg/dns v1.1.73
 	github.com/pelletier/go-toml/v2 v2.4.3
 	github.com/rogpeppe/go-internal v1.16.0

@@ -1,7 +1,7 @@
 // Package certs makes the certificates with which sandlock speaks for other hosts:
 // an authority for one run, a certificate for each host, and copies of trust stores
 // to which the authority was added. Keys stay in memory: nothing in this package
-// writes a file or hands a key out.
+// writes a file, and only KeyPEM hands a key out.
 package certs
 
 import (

@@ -68,11 +68,13 @@ func sockaddr(c *dispatch.Call, at, length int) (sa []byte, a dispatch.Action, o
 // connectTCP owns fd.
 func (f *Filter) connectTCP(c *dispatch.Call, fd int, sa []byte, to netip.AddrPort) dispatch.Action {
 	at := canonical(to)
-	v := f.Policy.Connect(endpoint.TCP, at, f.Resolver.Names(at.Addr()))
+	bound := f.Resolver.Names(at.Addr())
+	v := f.Policy.Connect(endpoint.TCP, at, bound)
 	switch {
-	case v.Allowed && v.Inspect:
-		return f.redirect(c, fd, to, &inspection{names: v.Names})
 	case v.Allowed:
+		if look := f.inspectionOf(at, v, bound); look != nil {
+			return f.redirect(c, fd, to, look)
+		}
 	case at.Port() == dnsPort && v.Reason.Unruled():
 		return f.redirect(c, fd, to, nil)
 	case f.ownListener(at):

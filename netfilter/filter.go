@@ -36,6 +36,8 @@ type Config struct {
 	Create bool
 	// Thread is in the sandbox's Landlock domain: unix connects are made there.
 	Thread *launch.Thread
+	// Interceptor is nil when no rule has to see inside connections.
+	Interceptor Interceptor
 }
 
 // Filter holds the state of one sandbox's network.

@@ -11,13 +11,16 @@ import (
 	"github.com/sandlock/sandlock/internal/event"
 	"github.com/sandlock/sandlock/internal/sys"
 	"github.com/sandlock/sandlock/netfilter/endpoint"
-	"github.com/sandlock/sandlock/netfilter/passthrough"
 	"golang.org/x/sys/unix"
 )
 
 // inspection is what a redirected connection must say before it is passed on;
 // without one the embedded resolver serves the connection.
-type inspection struct{ names []endpoint.Name }
+type inspection struct {
+	names  []endpoint.Name
+	divert []endpoint.Name // of names: for these the interceptor takes over
+	open   bool            // the interceptor takes over at once
+}
 
 // redirect owns fd. It dials the address that the caller chose and lets the
 // caller's socket meet a socket of ours, so that the first bytes can be read.
@@ -155,14 +158,11 @@ func (r *redirection) hand(client int) {
 		}()
 		return
 	}
-	err := r.f.engine.Add(passthrough.Flow{
-		Client: client, Upstream: r.upstream, Names: r.look.names, Inspect: true, Audit: r.f.Audit,
-		Dst: canonical(r.to), PID: r.pid, Tag: r.cookie,
-	})
-	if err != nil {
-		r.f.peers.drop(r.cookie)
-		r.f.Emit(event.Event{Kind: event.Fault, PID: r.pid, Reason: "pass-through: " + err.Error()})
+	if r.look.open {
+		r.intercept(client, r.upstream, nil)
+		return
 	}
+	r.passThrough(client)
 }
 
 // connected returns nil once the upstream answered, EAGAIN before, or why not.
@@ -170,11 +170,15 @@ func (r *redirection) connected() error {
 	if r.upstream < 0 {
 		return nil
 	}
-	p := []unix.PollFd{{Fd: int32(r.upstream), Events: unix.POLLOUT}}
+	return connected(r.upstream)
+}
+
+func connected(fd int) error {
+	p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}
 	if n, err := unix.Poll(p, 0); err != nil || n == 0 {
 		return unix.EAGAIN
 	}
-	e, err := unix.GetsockoptInt(r.upstream, unix.SOL_SOCKET, unix.SO_ERROR)
+	e, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ERROR)
 	if err != nil {
 		return err
 	}
@@ -184,13 +188,17 @@ func (r *redirection) connected() error {
 	return nil
 }
 
-// await blocks until the upstream answered or ctx ended, without a thread of
-// its own.
 func (r *redirection) await(ctx context.Context) error {
 	if r.upstream < 0 {
 		return nil
 	}
-	dup, err := unix.FcntlInt(uintptr(r.upstream), unix.F_DUPFD_CLOEXEC, 0)
+	return await(ctx, r.upstream)
+}
+
+// await blocks until a connection that was begun with dial was made or refused,
+// or ctx ended (EINTR), without a thread of its own.
+func await(ctx context.Context, fd int) error {
+	dup, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
 	if err != nil {
 		return err
 	}
@@ -204,7 +212,7 @@ func (r *redirection) await(ctx context.Context) error {
 	defer stop()
 	result := error(unix.EINTR)
 	if err := rc.Write(func(uintptr) bool {
-		result = r.connected()
+		result = connected(fd)
 		return result != unix.EAGAIN
 	}); err != nil {
 		return unix.EINTR

@@ -46,6 +46,7 @@ type parts struct {
 	env       []string          // of the command
 	// netPrefix: network flags are written --net-allow, as in `run`
 	netPrefix bool
+	http      *intercept // nil when no connection has to be looked into
 	table     *dispatch.Table
 	program   []unix.SockFilter
 
@@ -66,7 +67,7 @@ func (p *parts) close() {
 // is read here and never again: the command may be able to change them.
 func assemble(c *Compiled, o Options) (*parts, error) {
 	p := &parts{}
-	for _, step := range []func(*parts, *Compiled, Options) error{checkRun, openEvents, openThread, openNetwork, openFiles, openTable} {
+	for _, step := range []func(*parts, *Compiled, Options) error{checkRun, openEvents, openThread, openInterceptor, openNetwork, openFiles, openTable} {
 		if err := step(p, c, o); err != nil {
 			p.close()
 			return nil, err
@@ -140,14 +141,20 @@ func openNetwork(p *parts, c *Compiled, _ Options) error {
 		return err
 	}
 	p.onClose(func() { dns.Close() })
-	p.filter, err = netfilter.New(netfilter.Config{
+	config := netfilter.Config{
 		Policy: c.Endpoints, Binds: c.Binds, Unix: c.Unix, Audit: c.Policy.Audit, Emit: p.emit, Thread: p.thread,
 		Resolver: dns, Create: p.create, Datagrams: p.datagrams,
-	})
-	if err != nil {
+	}
+	if p.http != nil {
+		config.Interceptor = p.http
+	}
+	if p.filter, err = netfilter.New(config); err != nil {
 		return err
 	}
 	p.onClose(func() { p.filter.Close() })
+	if p.http != nil {
+		p.http.start(p.filter.Dial)
+	}
 	return nil
 }
 

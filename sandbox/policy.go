@@ -11,6 +11,7 @@ import (
 
 	"github.com/sandlock/sandlock/internal/sys"
 	"github.com/sandlock/sandlock/netfilter/endpoint"
+	httprule "github.com/sandlock/sandlock/proxy/rule"
 	"golang.org/x/sys/unix"
 )
 
@@ -37,6 +38,9 @@ type Policy struct {
 
 	DenySyscalls []string // names as in syscalls(2) that fail with EPERM
 
+	HTTPAllow, HTTPDeny []RuleText // requests, METHOD[,METHOD] HOST[:PORTS][/PATH]
+	TLS                 TLSMode
+
 	Audit   bool // allow endpoints and report what would be denied
 	Quiet   bool // no text of ours on standard error
 	LogFile string
@@ -54,6 +58,7 @@ type Policy struct {
 type Compiled struct {
 	Policy    Policy
 	Endpoints *endpoint.Policy
+	HTTP      *httprule.Policy // nil when no connection has to be looked into
 	Binds     endpoint.BindPolicy
 	Unix      []string // AllowUnix, clean, and what its symbolic links lead to
 	Env       []string // the whole environment of the command
@@ -127,7 +132,11 @@ func (c *Compiled) compileRules(p *Policy) error {
 	if len(errs) > 0 {
 		return errors.Join(errs...)
 	}
-	var err error
+	implied, err := c.compileHTTP(p)
+	if err != nil {
+		return err
+	}
+	c.rules = append(c.rules, implied...)
 	c.Endpoints, err = endpoint.NewPolicy(c.rules, endpoint.Options{AllowPrivate: p.AllowPrivate})
 	return err
 }

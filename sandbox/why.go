@@ -68,7 +68,10 @@ func (c *Compiled) why(text string, hosts map[endpoint.Name][]netip.Addr) ([]Ans
 	return c.whyName(proto, name, port, hosts[name]), nil
 }
 
-const httpsPort = 443 // RFC 9110 section 4.2.2
+const (
+	httpPort  = 80  // RFC 9110 section 4.2.1
+	httpsPort = 443 // section 4.2.2
+)
 
 func splitEndpoint(text string) (proto endpoint.Protocol, host string, port uint16, err error) {
 	proto, host = endpoint.TCP, text

@@ -58,7 +58,7 @@ if [ "$(id -u)" -eq 0 ]; then
 	work=$(mktemp -d)
 	trap 'rm -rf "$work"' EXIT
 	chmod 755 "$work"
-	CGO_ENABLED=0 go build -o "$work/sandlock" ./cmd/sandlock
+	CGO_ENABLED=0 go build -o "$work/" ./cmd/sandlock ./cmd/sandlock-proxy
 	echo "once more, as an ordinary user:"
 	SANDLOCK_BINARY="$work/sandlock" go test -count=1 -timeout 10m \
 		-exec "bash $PWD/scripts/as-ordinary-user.sh $user $work" ./...

@@ -19,6 +19,8 @@ type policyFlags struct {
 	run    *runFlags // nil but for `run`
 
 	allow, deny, allowUnix, allowBind, denyBind, dns, env []string
+	httpAllow, httpDeny                                   []string
+	tls                                                   string
 	allowPrivate, audit, quiet, cleanEnv                  bool
 	log, name, cwd                                        string
 	passFD                                                []int
@@ -32,6 +34,9 @@ func newPolicyFlags(f *pflag.FlagSet, prefix string) *policyFlags {
 	f.SortFlags = false
 	f.StringArrayVar(&p.allow, prefix+"allow", nil, "allow `ENDPOINT`: NAME, *.NAME, IP, CIDR, localhost or *, with :PORTS; repeatable")
 	f.StringArrayVar(&p.deny, prefix+"deny", nil, "deny `ENDPOINT`; a deny always wins; repeatable")
+	f.StringArrayVar(&p.httpAllow, "http-allow", nil, "allow requests `RULE`: METHOD[,METHOD] HOST[:PORT]/PATH, read HOST/PATH or git-fetch HOST/PATH; repeatable")
+	f.StringArrayVar(&p.httpDeny, "http-deny", nil, "deny requests `RULE`; a deny always wins; repeatable")
+	f.StringVar(&p.tls, "tls", "", "open TLS connections: `auto`, intercept or passthrough")
 	f.StringArrayVar(&p.allowUnix, "allow-unix", nil, "allow to connect to the unix socket at `PATH`; repeatable")
 	f.StringArrayVar(&p.allowBind, prefix+"allow-bind", nil, "serve others than the sandbox on `PORTS`, such as 8080,9000-9010 or *; repeatable")
 	f.StringArrayVar(&p.denyBind, prefix+"deny-bind", nil, "close `PORTS` for servers; repeatable")
@@ -72,6 +77,8 @@ func (p *policyFlags) compile(command []string) (*sandbox.Compiled, error) {
 	pol.Deny = texts(pol.Deny, p.deny, "--"+p.prefix+"deny")
 	pol.AllowBind = texts(pol.AllowBind, p.allowBind, "--"+p.prefix+"allow-bind")
 	pol.DenyBind = texts(pol.DenyBind, p.denyBind, "--"+p.prefix+"deny-bind")
+	pol.HTTPAllow = texts(pol.HTTPAllow, p.httpAllow, "--http-allow")
+	pol.HTTPDeny = texts(pol.HTTPDeny, p.httpDeny, "--http-deny")
 	for _, path := range p.allowUnix {
 		if path != "" && path[0] != '@' {
 			if abs, err := filepath.Abs(path); err == nil {
@@ -90,6 +97,7 @@ func (p *policyFlags) compile(command []string) (*sandbox.Compiled, error) {
 	pol.Env = append(pol.Env, p.env...)
 	pol.PassFDs = append(pol.PassFDs, p.passFD...)
 	override(p.set, "allow-private", &pol.AllowPrivate, p.allowPrivate)
+	override(p.set, "tls", &pol.TLS, sandbox.TLSMode(p.tls))
 	override(p.set, "audit", &pol.Audit, p.audit)
 	override(p.set, "quiet", &pol.Quiet, p.quiet)
 	override(p.set, "clean-env", &pol.CleanEnv, p.cleanEnv)

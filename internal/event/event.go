@@ -27,6 +27,8 @@ const (
 	Start
 	// Exit: the command has ended; Code holds its exit code.
 	Exit
+	// Request: an allowed HTTP request is over.
+	Request
 	// Lost: Count events did not reach the sinks.
 	Lost
 )
@@ -45,6 +47,8 @@ var kinds = [...]struct {
 	Start: {"start", "", false},
 	Exit:  {"exit", "", false},
 	Lost:  {"lost", "", true},
+
+	Request: {"request", "allowed", false},
 }
 
 // String is the word of the kind in the log, "unknown" for none of them.
@@ -84,11 +88,13 @@ type Event struct {
 	Exe  string // its program, proc(5) /proc/PID/exe; Emit fills it in from PID
 
 	Syscall  string     // name of the system call
-	Protocol string     // "tcp", "udp", "icmp", "dns", "unix"
+	Protocol string     // "tcp", "udp", "icmp", "dns", "unix", "http", "https"
 	Name     string     // host name: of the rule, the query, the SNI or the Host
 	Addr     netip.Addr // destination, or local address of a bind
 	Port     uint16     // host byte order; 0 is none
-	Path     string     // of a unix socket
+	Path     string     // of a unix socket, or of a request, without its query
+	Method   string     // of an HTTP request
+	Status   int        // of the answer to it
 
 	Reason    string // why, in words
 	Rule      string // text of the rule behind the verdict, as the user wrote it

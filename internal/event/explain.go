@@ -108,7 +108,11 @@ func (x *explainer) Close() error {
 	if x.counts.Denied == 0 {
 		verdict = "would be denied"
 	}
-	errs = append(errs, x.line("summary: %s allowed, %s %s", plural(x.counts.Allowed, "connection"), plural(denied, "attempt"), verdict))
+	allowed := plural(x.counts.Allowed, "connection")
+	if x.counts.Requests > 0 {
+		allowed += " and " + plural(x.counts.Requests, "request")
+	}
+	errs = append(errs, x.line("summary: %s allowed, %s %s", allowed, plural(denied, "attempt"), verdict))
 	listed, left := 0, x.rest
 	var flags []string
 	unflagged := map[string]bool{}
@@ -172,6 +176,20 @@ func explain(e Event) string {
 // place is where an event points to, escaped; full adds the address of a name.
 func place(e Event, full bool) string {
 	switch {
+	case e.Method != "":
+		at := e
+		at.Method, at.Path, at.Addr = "", "", netip.Addr{}
+		if e.Port == schemePorts[e.Protocol] {
+			at.Port = 0
+		}
+		if at.Name == "" {
+			at.Addr = e.Addr
+		}
+		s := word(e.Method, maxWord) + " " + e.Protocol + "://" + place(at, false) + word(e.Path, maxWord)
+		if full && e.Name != "" && e.Addr.IsValid() {
+			s += " (" + e.Addr.String() + ")"
+		}
+		return s
 	case e.Path != "":
 		return word(e.Path, maxWord)
 	case e.Name != "":
@@ -193,7 +211,13 @@ func place(e Event, full bool) string {
 	return ""
 }
 
+// schemePorts are the ports that need not be written (RFC 9110 section 4.2).
+var schemePorts = map[string]uint16{"http": 80, "https": 443}
+
 func target(protocol, place string) string {
+	if schemePorts[protocol] != 0 {
+		return place // which is a URL
+	}
 	return strings.TrimSpace(Escape(protocol, maxWord) + " " + place)
 }
 

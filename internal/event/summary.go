@@ -9,6 +9,7 @@ import (
 type Counts struct {
 	Allowed            int64 // connections that were let through: flows and direct ones
 	Resolved           int64 // names that were resolved
+	Requests           int64 // HTTP requests that were let through
 	Denied             int64
 	Audited            int64 // what enforcing would have denied
 	Faults             int64
@@ -55,6 +56,8 @@ func (c *Counts) add(e Event) {
 		c.Allowed += n
 		c.BytesUp += e.BytesUp
 		c.BytesDown += e.BytesDown
+	case Request:
+		c.Requests += n
 	case Allow:
 		if e.Protocol == "dns" {
 			c.Resolved += n

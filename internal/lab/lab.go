@@ -107,20 +107,35 @@ func prepare(dir, root string) error {
 			return err
 		}
 	}
-	bin := filepath.Join(dir, "bin", "sandlock")
+	for _, name := range []string{"sandlock", "sandlock-proxy"} {
+		if err := program(filepath.Join(dir, "bin", name), name, root); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// program puts a program under test to a path: the one beside SANDLOCK_BINARY, or
+// one that is built.
+func program(to, name, root string) error {
 	if given := os.Getenv(envBinary); given != "" {
+		if name != "sandlock" {
+			given = filepath.Join(filepath.Dir(given), name)
+		}
 		data, err := os.ReadFile(given)
-		if err != nil {
+		if err == nil {
+			return os.WriteFile(to, data, 0o755)
+		}
+		if name == "sandlock" {
 			return fmt.Errorf("%s: %w", envBinary, err)
 		}
-		return os.WriteFile(bin, data, 0o755)
 	}
-	c := exec.Command("go", "build", "-o", bin, "./cmd/sandlock")
+	c := exec.Command("go", "build", "-o", to, "./cmd/"+name)
 	c.Dir, c.Env = root, append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := c.CombinedOutput(); err != nil {
-		return fmt.Errorf("build the program under test (or name it in %s): %w: %s", envBinary, err, out)
+		return fmt.Errorf("build %s (or name it in %s): %w: %s", name, envBinary, err, out)
 	}
-	return os.Chmod(bin, 0o755)
+	return os.Chmod(to, 0o755)
 }
 
 // initStage is process 1 of the lab.

@@ -60,3 +60,18 @@ func LandlockAddPath(ruleset, fd int, rights uint64) error {
 	_, _, e := unix.RawSyscall6(unix.SYS_LANDLOCK_ADD_RULE, uintptr(ruleset), pathBeneath, uintptr(unsafe.Pointer(&attr)), 0, 0, 0)
 	return errno(e)
 }
+
+// LandlockDenyAll returns a ruleset, owned by the caller and close-on-exec, that
+// handles every right of the kernel's ABI over files, and net and scoped as
+// LandlockRuleset does, and grants none.
+func LandlockDenyAll(net, scoped uint64) (int, error) {
+	// The rights over files of each ABI, from 1 on (landlock(7)).
+	rights := [...]uint64{0, 1<<13 - 1, 1<<14 - 1, 1<<15 - 1, 1<<15 - 1, 1<<16 - 1}
+	abi := LandlockABI()
+	attr := landlockAttr{accessFS: rights[min(abi, len(rights)-1)], accessNet: net, scoped: scoped}
+	n, _, e := unix.RawSyscall(unix.SYS_LANDLOCK_CREATE_RULESET, uintptr(unsafe.Pointer(&attr)), unsafe.Sizeof(attr), 0)
+	if e != 0 {
+		return -1, e
+	}
+	return int(n), nil
+}

@@ -160,3 +160,19 @@ func ioctlFast(fd int, req uintptr, p unsafe.Pointer) error {
 	}
 	return nil
 }
+
+// SeccompAllThreads puts a filter on every thread of the process (Linux 3.17). The
+// process needs no_new_privs.
+func SeccompAllThreads(program []unix.SockFilter) error {
+	const tsync = 1 // SECCOMP_FILTER_FLAG_TSYNC
+	prog := unix.SockFprog{Len: uint16(len(program)), Filter: &program[0]}
+	tid, _, e := unix.Syscall(unix.SYS_SECCOMP, SetModeFilter, tsync, uintptr(unsafe.Pointer(&prog)))
+	runtime.KeepAlive(program)
+	if e != 0 {
+		return e
+	}
+	if tid != 0 { // a thread that has a filter of its own
+		return unix.EBUSY
+	}
+	return nil
+}

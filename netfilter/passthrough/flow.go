@@ -20,6 +20,10 @@ type Flow struct {
 	Inspect bool
 	// Audit lets a flow pass that would have been refused. The Result says so.
 	Audit bool
+	// Divert, if not nil, is offered the flow when its first message was good. If
+	// it returns true, it owns both descriptors and the flow is not reported. It
+	// runs on the engine's goroutine and must not block.
+	Divert func(Diverted) bool
 	// Dst is the address and port that the client asked for.
 	Dst netip.AddrPort
 	// PID and Tag are the caller's; Tag is what Abort takes.

@@ -89,7 +89,9 @@ func (e *Engine) inspect(f *flow) {
 			err = f.judge(h)
 		}
 		if err == nil {
-			f.phase, f.outcome = relaying, Passed
+			if !e.divert(f, h) {
+				f.phase, f.outcome = relaying, Passed
+			}
 			return
 		}
 		e.refuse(f, err)

@@ -30,15 +30,22 @@ func (e *Engine) admit(f *flow) {
 		// Bytes arrive here in the segments their sender chose; holding back
 		// the last one adds latency only. Not every stream socket is TCP.
 		_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
-		ev := unix.EpollEvent{
-			Events: unix.EPOLLIN | unix.EPOLLOUT | unix.EPOLLRDHUP | unix.EPOLLET,
-			Fd:     f.slot<<1 | int32(side), Pad: f.gen,
-		}
-		if err := unix.EpollCtl(e.epoll, unix.EPOLL_CTL_ADD, fd, &ev); err != nil {
-			e.reset(f, fmt.Errorf("passthrough: epoll_ctl: %w", err))
+		if err := e.watch(f, side); err != nil {
+			e.reset(f, err)
 			return
 		}
 	}
+}
+
+func (e *Engine) watch(f *flow, side int) error {
+	ev := unix.EpollEvent{
+		Events: unix.EPOLLIN | unix.EPOLLOUT | unix.EPOLLRDHUP | unix.EPOLLET,
+		Fd:     f.slot<<1 | int32(side), Pad: f.gen,
+	}
+	if err := unix.EpollCtl(e.epoll, unix.EPOLL_CTL_ADD, f.fd[side], &ev); err != nil {
+		return fmt.Errorf("passthrough: epoll_ctl: %w", err)
+	}
+	return nil
 }
 
 // finish ends a flow: closes its sockets, gives the pipes back and reports,

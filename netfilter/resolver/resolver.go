@@ -133,6 +133,10 @@ func (r *Resolver) Close() error {
 // slice is shared: the caller must not change it. It does not allocate.
 func (r *Resolver) Names(a netip.Addr) []endpoint.Name { return r.bound.names(a) }
 
+// Addrs returns the addresses that a name led to, oldest first. The slice is
+// shared: the caller must not change it.
+func (r *Resolver) Addrs(n endpoint.Name) []netip.Addr { return r.bound.addrs(n) }
+
 // bindHosts takes over the allowed part of the host's table. A table of many
 // thousand names (a block list) may not use up the bindings of the run: what is
 // beyond its share is bound when it is asked for.

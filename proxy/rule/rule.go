@@ -63,6 +63,10 @@ func parseScheme(word string) (scheme, bool) {
 	return anyScheme, false
 }
 
+// Encrypted tells whether the rule is about requests over TLS too: then TLS has to be
+// ended for it.
+func (r *Rule) Encrypted() bool { return r.scheme != cleartext }
+
 // reading are the methods that RFC 9110 section 9.2.1 calls safe, but for TRACE,
 // which echoes credentials.
 var reading = []string{"GET", "HEAD", "OPTIONS"}
