@@ -10,6 +10,7 @@ import (
 	"github.com/sandlock/sandlock/internal/event"
 	"github.com/sandlock/sandlock/internal/sockdiag"
 	"github.com/sandlock/sandlock/internal/sys"
+	"github.com/sandlock/sandlock/netfilter/neighbour"
 	"golang.org/x/sys/unix"
 )
 
@@ -52,15 +53,16 @@ func (f *Filter) bind(c *dispatch.Call) dispatch.Action {
 				return dispatch.Errno(unix.EACCES)
 			}
 		}
-		// Without SO_REUSEPORT the kernel answers the same.
-		if share, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT); err == nil && share != 0 {
-			if e := f.foreign(fd, proto, to); e != 0 {
-				return dispatch.Errno(e)
-			}
+		err := f.bindTCP(fd, sa, to)
+		if err == nil && f.PortRemap {
+			f.noteBound(fd)
 		}
-	} else if f.Datagrams == Mediated {
+		return dispatch.Result(0, err)
+	}
+	if f.Datagrams == Mediated {
 		return dispatch.Result(0, f.bindDatagram(c, fd, proto, sa, to))
-	} else if !f.contain.holds(fd) {
+	}
+	if !f.contain.holds(fd) {
 		return dispatch.Errno(unix.EACCES)
 	}
 	err = sys.Bind(fd, sa)
@@ -113,9 +115,10 @@ func (f *Filter) listen(c *dispatch.Call) dispatch.Action {
 		if err != nil {
 			return dispatch.Fail(err)
 		}
-		v := f.Binds.Listen(local.Port())
+		port := f.remap.seen(local.Port())
+		v := f.Binds.Listen(port)
 		if v.Denied {
-			f.reportBind(c, "tcp", local.Port(), true)
+			f.reportBind(c, "tcp", port, true)
 			if !f.Audit {
 				return dispatch.Errno(unix.EACCES)
 			}
@@ -129,10 +132,18 @@ func (f *Filter) listen(c *dispatch.Call) dispatch.Action {
 			}
 		}
 	}
+	if domain == unix.AF_UNIX {
+		sa, err := unix.Getsockname(fd)
+		if un, ok := sa.(*unix.SockaddrUnix); err != nil || ok && neighbour.Reserved(un.Name) {
+			return dispatch.Errno(unix.EACCES)
+		}
+	}
 	if err := unix.Listen(fd, c.Int(1)); err != nil {
 		return dispatch.Fail(err)
 	}
-	c.Release(fd)
+	if !f.PortRemap { // else getsockname has to find it
+		c.Release(fd)
+	}
 	if at, err := sys.LocalAddr(fd); err == nil {
 		f.served.add(at.Port())
 	}

@@ -70,6 +70,12 @@ func (f *Filter) connectTCP(c *dispatch.Call, fd int, sa []byte, to netip.AddrPo
 	at := canonical(to)
 	bound := f.Resolver.Names(at.Addr())
 	v := f.Policy.Connect(endpoint.TCP, at, bound)
+	if name, ok := f.Neighbours[at.Addr()]; ok {
+		return f.connectNeighbour(c, fd, at, name, v)
+	}
+	if own, ok := f.remappedServer(at); ok {
+		return connectSocket(fd, sys.EncodeInet(own, domainV6(fd)))
+	}
 	switch {
 	case v.Allowed:
 		if look := f.inspectionOf(at, v, bound); look != nil {

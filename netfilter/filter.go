@@ -15,6 +15,7 @@ import (
 	"github.com/sandlock/sandlock/internal/launch"
 	"github.com/sandlock/sandlock/internal/sys"
 	"github.com/sandlock/sandlock/netfilter/endpoint"
+	"github.com/sandlock/sandlock/netfilter/neighbour"
 	"github.com/sandlock/sandlock/netfilter/passthrough"
 	"github.com/sandlock/sandlock/netfilter/resolver"
 	"golang.org/x/sys/unix"
@@ -34,6 +35,11 @@ type Config struct {
 	Emit func(event.Event)
 	// Create says that the supervisor must make every socket of the command.
 	Create bool
+	// PortRemap gives a server another port where its own is in use outside.
+	PortRemap bool
+	// Neighbours are the addresses that stand for other sandboxes of the user, by
+	// the names of their runs. Only the policy says which may be connected to.
+	Neighbours map[netip.Addr]string
 	// Thread is in the sandbox's Landlock domain: unix connects are made there.
 	Thread *launch.Thread
 	// Interceptor is nil when no rule has to see inside connections.
@@ -43,7 +49,7 @@ type Config struct {
 // Filter holds the state of one sandbox's network.
 type Filter struct {
 	Config
-	mu       sync.Mutex // guards engine and meet, which the first redirect starts
+	mu       sync.Mutex // guards engine and meet, which the first redirect starts, and server
 	engine   *passthrough.Engine
 	meet     *meeting
 	own      cookies // listeners that the sandbox made
@@ -52,6 +58,10 @@ type Filter struct {
 	failures failures
 	contain  containment
 	netlink  netlink
+	remap    remap
+	server   *neighbour.Server
+	named    bounded[uint64, netip.AddrPort] // peers of sockets that are connected to a neighbour, by cookie
+	bound    cookies                         // sockets that the sandbox bound, with PortRemap
 	mediated
 	doors  []door
 	loPort int // lowest port that needs no capability, ip(7)
@@ -78,6 +88,7 @@ func New(c Config) (*Filter, error) {
 	f := &Filter{Config: c, loPort: lowestFreePort(), doors: openDoors(c.Unix)}
 	f.decoys = make(chan struct{}, maxDecoys)
 	f.asked.limit, f.askers.limit, f.ports.limit = maxRemember, maxRemember, maxRemember
+	f.named.limit = maxNamed
 	f.ctx, f.cancel = context.WithCancel(context.Background())
 	return f, nil
 }
@@ -106,8 +117,11 @@ func (f *Filter) start() (*meeting, error) {
 func (f *Filter) Close() error {
 	f.cancel()
 	f.mu.Lock()
-	m, e := f.meet, f.engine
+	m, e, s := f.meet, f.engine, f.server
 	f.mu.Unlock()
+	if s != nil {
+		s.Close()
+	}
 	if e != nil {
 		e.Close()
 	}
@@ -136,6 +150,9 @@ func (f *Filter) Register(t *dispatch.Table) {
 	}
 	reg("net.netlink", f.netlinkSocket, dispatch.When(dispatch.Eq(0, unix.AF_NETLINK)), unix.SYS_SOCKET)
 	reg("net.netlink.name", f.netlinkName, nil, unix.SYS_BIND, unix.SYS_CONNECT, unix.SYS_GETSOCKNAME, unix.SYS_GETPEERNAME)
+	if f.PortRemap {
+		reg("net.remap", f.localName, nil, unix.SYS_GETSOCKNAME)
+	}
 	reg("net.netlink.send", f.netlinkSend, netlinkRequest(), unix.SYS_SENDTO)
 	reg("net.netlink.option", f.netlinkOption, dispatch.When(dispatch.Eq(1, unix.SOL_NETLINK)), unix.SYS_SETSOCKOPT, unix.SYS_GETSOCKOPT)
 	reg("net.netlink.option", f.netlinkOption, kindOption(), unix.SYS_GETSOCKOPT)

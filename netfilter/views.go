@@ -24,7 +24,7 @@ func pin(c *dispatch.Call) (fd int, cookie uint64, err error) {
 // getpeername shows a redirected socket's own idea of its peer. It is a help
 // for programs, not a protection: to let others pass is safe.
 func (f *Filter) getpeername(c *dispatch.Call) dispatch.Action {
-	if f.peers.n.Load() == 0 && f.asked.n.Load() == 0 {
+	if f.peers.n.Load() == 0 && f.asked.n.Load() == 0 && !f.PortRemap && len(f.Neighbours) == 0 {
 		return dispatch.Continue()
 	}
 	fd, cookie, err := pin(c)
@@ -35,8 +35,15 @@ func (f *Filter) getpeername(c *dispatch.Call) dispatch.Action {
 	to, ok := f.peers.get(cookie)
 	if !ok {
 		to, _ = f.asked.get(cookie)
+		ok = to.IsValid()
 	}
-	if !to.IsValid() {
+	if !ok {
+		to, ok = f.named.get(cookie)
+	}
+	if !ok && f.PortRemap {
+		to, ok = f.remappedPeer(fd)
+	}
+	if !ok {
 		return dispatch.Continue()
 	}
 	if _, err := unix.Getpeername(fd); err != nil {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"strings"
 
@@ -132,6 +133,7 @@ func openNetwork(p *parts, c *Compiled, _ Options) error {
 	resolv, _ := sys.ReadFile("/etc/resolv.conf", maxHostFile)
 	hosts, _ := sys.ReadFile("/etc/hosts", maxHostFile)
 	upstreams, search, ndots, names := resolver.ReadHost(resolv, hosts)
+	maps.Copy(names, c.neighbours.hosts)
 	if len(c.Policy.DNSServers) > 0 {
 		upstreams = c.Policy.DNSServers
 	}
@@ -143,7 +145,7 @@ func openNetwork(p *parts, c *Compiled, _ Options) error {
 	p.onClose(func() { dns.Close() })
 	config := netfilter.Config{
 		Policy: c.Endpoints, Binds: c.Binds, Unix: c.Unix, Audit: c.Policy.Audit, Emit: p.emit, Thread: p.thread,
-		Resolver: dns, Create: p.create, Datagrams: p.datagrams,
+		Resolver: dns, Create: p.create, Datagrams: p.datagrams, PortRemap: c.Policy.PortRemap, Neighbours: c.neighbours.runs,
 	}
 	if p.http != nil {
 		config.Interceptor = p.http
@@ -154,6 +156,11 @@ func openNetwork(p *parts, c *Compiled, _ Options) error {
 	p.onClose(func() { p.filter.Close() })
 	if p.http != nil {
 		p.http.start(p.filter.Dial)
+	}
+	if c.Policy.PortRemap && c.Policy.Name != "" {
+		if err := p.filter.ServeNeighbours(c.Policy.Name); err != nil {
+			return fmt.Errorf("--name %s: %w; give another name", c.Policy.Name, err)
+		}
 	}
 	return nil
 }

@@ -31,8 +31,11 @@ type Policy struct {
 	AllowUnix   []string   // absolute paths of unix sockets of others that may be connected to
 	// AllowBind and DenyBind are lists of ports and ranges, or "*".
 	AllowBind, DenyBind []RuleText
-	AllowPrivate        bool             // names may lead to special-use addresses
-	DNSServers          []netip.AddrPort // upstreams of the resolver; empty: those of resolv.conf
+	// PortRemap lets the command's servers use ports that are in use outside, and
+	// other sandboxes of the user find them at Name.sandlock.
+	PortRemap    bool
+	AllowPrivate bool             // names may lead to special-use addresses
+	DNSServers   []netip.AddrPort // upstreams of the resolver; empty: those of resolv.conf
 
 	Files *Files // nil: every file that the user may use
 
@@ -66,7 +69,8 @@ type Compiled struct {
 
 	DenySyscalls []int // their numbers
 
-	rules []endpoint.Rule
+	rules      []endpoint.Rule
+	neighbours neighbours
 }
 
 // Compile validates the policy as a whole and joins every error that it finds
@@ -104,7 +108,7 @@ func (p *Policy) Compile() (*Compiled, error) {
 		}
 		c.DenySyscalls = append(c.DenySyscalls, nr)
 	}
-	for _, check := range []func(*Policy) error{checkEnv, checkSurroundings, checkFDs} {
+	for _, check := range []func(*Policy) error{checkEnv, checkSurroundings, checkFDs, checkPortRemap} {
 		keep(check(p))
 	}
 	if err := errors.Join(errs...); err != nil {
@@ -131,6 +135,9 @@ func (c *Compiled) compileRules(p *Policy) error {
 	}
 	if len(errs) > 0 {
 		return errors.Join(errs...)
+	}
+	if err := c.compileNeighbours(); err != nil {
+		return err
 	}
 	implied, err := c.compileHTTP(p)
 	if err != nil {

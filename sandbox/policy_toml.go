@@ -28,6 +28,7 @@ type document struct {
 		AllowUnix    []string `toml:"allow_unix"`
 		AllowBind    []string `toml:"allow_bind"`
 		DenyBind     []string `toml:"deny_bind"`
+		PortRemap    bool     `toml:"port_remap"`
 		AllowPrivate bool     `toml:"allow_private"`
 		DNSServer    any      `toml:"dns_server"` // a string or a list of them
 		Audit        bool     `toml:"audit"`
@@ -97,7 +98,7 @@ func ParsePolicy(file string, text []byte) (*Policy, error) {
 	out := &Policy{
 		Allow: rules("network.allow", n.Allow), Deny: rules("network.deny", n.Deny),
 		AllowBind: rules("network.allow_bind", n.AllowBind), DenyBind: rules("network.deny_bind", n.DenyBind),
-		AllowUnix: n.AllowUnix, AllowPrivate: n.AllowPrivate, Audit: n.Audit,
+		AllowUnix: n.AllowUnix, PortRemap: n.PortRemap, AllowPrivate: n.AllowPrivate, Audit: n.Audit,
 		CleanEnv: p.CleanEnv, Dir: p.Cwd, Name: p.Name, PassFDs: p.PassFD,
 		LogFile: d.Log.File, Quiet: d.Log.Quiet,
 	}

@@ -21,7 +21,7 @@ type policyFlags struct {
 	allow, deny, allowUnix, allowBind, denyBind, dns, env []string
 	httpAllow, httpDeny                                   []string
 	tls                                                   string
-	allowPrivate, audit, quiet, cleanEnv                  bool
+	allowPrivate, audit, quiet, cleanEnv, portRemap       bool
 	log, name, cwd                                        string
 	passFD                                                []int
 	timeout                                               time.Duration
@@ -40,6 +40,7 @@ func newPolicyFlags(f *pflag.FlagSet, prefix string) *policyFlags {
 	f.StringArrayVar(&p.allowUnix, "allow-unix", nil, "allow to connect to the unix socket at `PATH`; repeatable")
 	f.StringArrayVar(&p.allowBind, prefix+"allow-bind", nil, "serve others than the sandbox on `PORTS`, such as 8080,9000-9010 or *; repeatable")
 	f.StringArrayVar(&p.denyBind, prefix+"deny-bind", nil, "close `PORTS` for servers; repeatable")
+	f.BoolVar(&p.portRemap, "port-remap", false, "let servers use ports that are in use outside; with --name, other sandboxes reach them at NAME.sandlock")
 	f.BoolVar(&p.allowPrivate, "allow-private", false, "let names lead to private and other special-use addresses")
 	f.StringArrayVar(&p.dns, "dns-server", nil, "resolve names with the server at `ADDR[:PORT]`; repeatable")
 	f.BoolVar(&p.audit, "audit", false, "allow endpoints and report what would be denied")
@@ -96,6 +97,7 @@ func (p *policyFlags) compile(command []string) (*sandbox.Compiled, error) {
 	}
 	pol.Env = append(pol.Env, p.env...)
 	pol.PassFDs = append(pol.PassFDs, p.passFD...)
+	override(p.set, "port-remap", &pol.PortRemap, p.portRemap)
 	override(p.set, "allow-private", &pol.AllowPrivate, p.allowPrivate)
 	override(p.set, "tls", &pol.TLS, sandbox.TLSMode(p.tls))
 	override(p.set, "audit", &pol.Audit, p.audit)

@@ -176,11 +176,21 @@ print('whole')
 		if bare := lab.Run(t, u, python, "-c", script); bare.Stdout != "whole\n" {
 			t.Fatalf("control: %+v", bare)
 		}
-		if r := lab.Net(t, u, nil, python, "-c", script); r.Code != 0 || r.Stdout != "whole\n" {
-			t.Fatalf("code %d: %s%s", r.Code, r.Stdout, r.Stderr)
+		for _, flags := range modes {
+			if r := lab.Net(t, u, flags, python, "-c", script); r.Code != 0 || r.Stdout != "whole\n" {
+				t.Fatalf("%v: code %d: %s%s", flags, r.Code, r.Stdout, r.Stderr)
+			}
+			for _, c := range [][]string{{"ip", "addr"}, {lab.Probe(t), "interfaces", "localhost"}, {lab.MuslProbe(t), "interfaces", "localhost"}} {
+				if r := lab.Net(t, u, flags, c...); r.Code != 0 || r.Stderr != "" || !strings.Contains(r.Stdout, "127.0.0.1") {
+					t.Fatalf("%v: %s: %+v", flags, c, r)
+				}
+			}
 		}
 	})
 }
+
+// modes are the flags for either way with datagrams.
+var modes = [][]string{nil, {"--allow", "udp://198.51.100.1:9"}}
 
 // Ioctls on interfaces show loopback on whatever socket, and change nothing; nor
 // do the socket options that steer packet filters.

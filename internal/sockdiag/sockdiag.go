@@ -14,6 +14,7 @@ import (
 const (
 	sockDiagByFamily = 20 // SOCK_DIAG_BY_FAMILY of linux/sock_diag.h
 	tcpListen        = 10 // TCP_LISTEN of net/tcp_states.h
+	tcpBoundInactive = 13 // TCP_BOUND_INACTIVE of the same
 	anyState         = ^uint32(0)
 	unixShowVFS      = 2  // UDIAG_SHOW_VFS of linux/unix_diag.h
 	unixAttrVFS      = 1  // UNIX_DIAG_VFS of linux/unix_diag.h
@@ -52,6 +53,12 @@ func (l Listener) Overlaps(o Listener) bool {
 // use the port. It does not block.
 func TCP(port uint16) ([]Listener, error) {
 	return inet(unix.IPPROTO_TCP, 1<<tcpListen, port)
+}
+
+// TCPBound is TCP with the sockets that are bound and neither listen nor are
+// connected, which kernels before 6.8 do not list.
+func TCPBound(port uint16) ([]Listener, error) {
+	return inet(unix.IPPROTO_TCP, 1<<tcpListen|1<<tcpBoundInactive, port)
 }
 
 // UDP returns the UDP sockets of the caller's network namespace that are bound to
