@@ -22,7 +22,29 @@ func open(t testing.TB) *Space {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { s.Close(); thread.Close() })
+	settle(t, s)
 	return s
+}
+
+// settle waits for the route of the IPv6 stand-in, which the kernel adds a moment
+// after the address.
+func settle(t testing.TB, s *Space) {
+	t.Helper()
+	fd := raw(t, s)
+	dump := func(typ int) []byte {
+		msg := request{typ: typ, flags: unix.NLM_F_DUMP, body: append([]byte{unix.AF_INET6}, make([]byte, unix.SizeofIfInfomsg-1)...)}.bytes()
+		return bytes.Join(replies(t, fd, msg, nil), nil)
+	}
+	stand := standIn6.AsSlice()
+	if !bytes.Contains(dump(unix.RTM_GETADDR), stand) {
+		return // the host has no IPv6
+	}
+	for end := time.Now().Add(10 * time.Second); !bytes.Contains(dump(unix.RTM_GETROUTE), stand); {
+		if time.Now().After(end) {
+			t.Fatal("no route to the stand-in")
+		}
+		time.Sleep(time.Millisecond)
+	}
 }
 
 func program(t testing.TB, s *Space, pid int) (fd int, k *Socket) {
