@@ -201,7 +201,7 @@ func replies(t testing.TB, fd int, msg []byte, to unix.Sockaddr) [][]byte {
 var counted = []struct {
 	message    uint16
 	size, kind byte
-}{{unix.RTM_NEWROUTE, 32, unix.RTA_CACHEINFO}, {unix.RTM_NEWNEIGHTBL, 32, 4}}
+}{{unix.RTM_NEWROUTE, 32, unix.RTA_CACHEINFO}, {unix.RTM_NEWNEIGHTBL, 32, 5}}
 
 // uncounted clears them.
 func uncounted(reply []byte) []byte {
