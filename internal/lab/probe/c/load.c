@@ -160,19 +160,43 @@ static int stalled(int c, char **v)
 	return 0;
 }
 
-/* waits for its parent to change, then tries ADDRESS PORT NONCE */
+static int attempt(const char *what, int r)
+{
+	printf("%s %s %d\n", r < 0 ? "fail" : "ok", what, r < 0 ? errno : 0);
+	return r;
+}
+
+/* waits for its parent to change, then tries all that makes or names a connection: ADDRESS PORT UNIX-PATH NONCE; the UDP sockets were
+   made, and one connected to ADDRESS, before */
 static int orphan(int c, char **v)
 {
 	pid_t parent = getppid();
+	struct address a = parse(v[0], v[1]), u = unix_address(v[2]), any = parse("127.0.0.1", "0");
+	struct iovec io = {v[3], strlen(v[3])};
+	struct msghdr m = {&a.ss, a.len, &io, 1};
+	struct addrinfo *list;
 	signal(SIGHUP, SIG_IGN);
-	int fd = socket(AF_INET, SOCK_STREAM, 0);
-	struct address a = parse(v[0], v[1]);
+	int tcp = socket(AF_INET, SOCK_STREAM, 0), server = socket(AF_INET, SOCK_STREAM, 0), un = socket(AF_UNIX, SOCK_STREAM, 0);
+	int udp = socket(AF_INET, SOCK_DGRAM, 0), peer = socket(AF_INET, SOCK_DGRAM, 0);
+	connect(peer, (void *)&a.ss, a.len);
 	printf("ready\n");
 	while (getppid() == parent)
 		usleep(1000);
-	if (connect(fd, (void *)&a.ss, a.len))
-		return failed("connect");
-	return send_all(fd, v[2]);
+	if (!attempt("connect", connect(tcp, (void *)&a.ss, a.len)))
+		send(tcp, v[3], strlen(v[3]), MSG_NOSIGNAL);
+	attempt("bind", bind(server, (void *)&any.ss, any.len));
+	attempt("listen", listen(server, 1));
+	if (!attempt("unix", connect(un, (void *)&u.ss, u.len)))
+		send(un, v[3], strlen(v[3]), MSG_NOSIGNAL);
+	attempt("datagram", socket(AF_INET, SOCK_DGRAM, 0));
+	attempt("netlink", socket(AF_NETLINK, SOCK_RAW, 0));
+	printf("%s resolve\n", getaddrinfo("four.test", "1", 0, &list) ? "fail" : "ok");
+	/* what these say does not matter, what arrives does */
+	sendto(udp, v[3], strlen(v[3]), 0, (void *)&a.ss, a.len);
+	sendmsg(udp, &m, 0);
+	send(peer, v[3], strlen(v[3]), 0);
+	printf("end\n");
+	return 0;
 }
 
 PROBES({"hold", hold}, {"hold-http", hold_http}, {"threads", threads}, {"alarm", alarm_connect}, {"restart", restart}, {"stalled", stalled},
