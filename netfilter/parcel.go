@@ -204,6 +204,9 @@ func (s *sending) unixAddress(p *parcel, name []byte) error {
 	p.pinned = true
 	path := name[unixPathAt:]
 	if path[0] == 0 {
+		if !s.f.mayReachAbstract(path, unix.SOCK_DGRAM) {
+			return unix.EPERM
+		}
 		p.to = name
 		return nil
 	}

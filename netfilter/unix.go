@@ -25,7 +25,17 @@ const (
 // path is resolved once; the object it led to is judged and connected to.
 func (f *Filter) connectUnix(c *dispatch.Call, fd int, sa []byte) dispatch.Action {
 	path := sa[unixPathAt:]
+	typ, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TYPE)
+	if err != nil {
+		unix.Close(fd)
+		return dispatch.Fail(err)
+	}
 	if len(path) == 0 || path[0] == 0 {
+		if !f.mayReachAbstract(path, typ) {
+			unix.Close(fd)
+			f.reportUnix(c, -1, bytes.Replace(path, []byte{0}, []byte{'@'}, 1))
+			return dispatch.Errno(unix.EPERM)
+		}
 		return f.onThread(fd, sa, -1)
 	}
 	if i := bytes.IndexByte(path, 0); i >= 0 {
@@ -42,8 +52,7 @@ func (f *Filter) connectUnix(c *dispatch.Call, fd int, sa []byte) dispatch.Actio
 		unix.Close(fd)
 		return dispatch.Fail(err)
 	}
-	typ, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TYPE)
-	if err != nil || !f.mayReach(pin, typ) {
+	if !f.mayReach(pin, typ) {
 		f.reportUnix(c, pin, path)
 		if !f.Audit {
 			unix.Close(pin)
@@ -163,8 +172,12 @@ func (f *Filter) reportUnix(c *dispatch.Call, pin int, path []byte) {
 	if err != nil {
 		name = string(path)
 	}
-	f.Emit(event.Event{
+	ev := event.Event{
 		Kind: f.denial(), PID: int32(c.TGID()), Syscall: c.Name(), Protocol: "unix", Path: name,
-		Reason: "the socket's server is outside the sandbox", AllowWith: "--allow-unix " + name,
-	})
+		Reason: "the socket's server is outside the sandbox",
+	}
+	if pin >= 0 { // an abstract name cannot be allowed
+		ev.AllowWith = "--allow-unix " + name
+	}
+	f.Emit(ev)
 }

@@ -123,9 +123,16 @@ func (p *parts) emit(e event.Event) {
 	p.events.Emit(e)
 }
 
-func openThread(p *parts, _ *Compiled, _ Options) error {
-	p.thread = launch.NewThread()
+func openThread(p *parts, _ *Compiled, o Options) error {
+	p.thread = launch.NewThread(o.landlockABI())
 	p.onClose(p.thread.Close)
+	if err := p.thread.Unsupported(); err != nil {
+		return err
+	}
+	if !p.thread.Layers().Scopes && !o.OwnProcess {
+		// Which processes are the sandbox's is then known to their reaper only.
+		return errors.New("before Linux 6.12 a sandbox needs a process of its own: set OwnProcess, or run the sandlock command")
+	}
 	return nil
 }
 
@@ -183,7 +190,11 @@ func (p *parts) reportQuery(audit bool) func(resolver.Query) {
 }
 
 func openTable(p *parts, c *Compiled, o Options) (err error) {
-	p.table = tableOf(builtins{net: p.filter, files: p.files, proc: p.proc}, c.DenySyscalls)
+	b := builtins{net: p.filter, files: p.files, proc: p.proc}
+	if !p.thread.Layers().Scopes {
+		b.signals = p.thread
+	}
+	p.table = tableOf(b, c.DenySyscalls)
 	if p.create {
 		p.table.KeepSockets(p.thread.Members)
 	}

@@ -6,6 +6,7 @@ import (
 	"github.com/sandlock/sandlock/dispatch"
 	"github.com/sandlock/sandlock/fsvirt/files"
 	"github.com/sandlock/sandlock/fsvirt/proc"
+	"github.com/sandlock/sandlock/internal/signals"
 	"github.com/sandlock/sandlock/internal/sys"
 	"github.com/sandlock/sandlock/netfilter"
 	"golang.org/x/sys/unix"
@@ -13,9 +14,10 @@ import (
 
 // builtins are the rooms that put handlers into the table of a run.
 type builtins struct {
-	net   *netfilter.Filter
-	files *files.Filter // nil without rules on files
-	proc  *proc.View    // likewise
+	net     *netfilter.Filter
+	files   *files.Filter   // nil without rules on files
+	proc    *proc.View      // likewise
+	signals signals.Sandbox // nil where the kernel keeps signals inside
 }
 
 // tableOf is the table of a run, in the contract's order. extra are calls that
@@ -29,6 +31,9 @@ func tableOf(b builtins, extra []int) *dispatch.Table {
 	if b.files != nil {
 		b.files.Register(t)
 		b.proc.Register(t)
+	}
+	if b.signals != nil {
+		signals.Register(t, b.signals)
 	}
 	b.net.Register(t)
 	return t

@@ -15,7 +15,7 @@ type Need string
 // The needs of a Feature.
 const (
 	Required Need = "required" // without it nothing is started
-	Optional Need = "optional" // without it a run is slower
+	Optional Need = "optional" // without it a run is slower, or has one layer less
 	Note     Need = "note"     // nothing is missing; a fact about this host
 )
 
@@ -60,10 +60,12 @@ var features = [...]Feature{
 		"in a container, add CAP_SYS_PTRACE or a seccomp profile that allows process_vm_readv", probeMemory},
 	{"yama", "", Required, "the supervisor looks at its own descendants",
 		"sysctl kernel.yama.ptrace_scope=1 (or 0)", probeYama},
-	{"landlock-net", "6.7", Required, "the kernel denies TCP by itself (Landlock ABI 4)",
-		"use Linux 6.7 or later and put landlock into the kernel's lsm= list", landlockProbe(4)},
-	{"landlock-scopes", "6.12", Required, "signals and abstract sockets do not cross the border (Landlock ABI 6)",
-		"use Linux 6.12 or later and put landlock into the kernel's lsm= list", landlockProbe(6)},
+	{"landlock", "5.19", Required, "the kernel keeps the supervisor's memory and descriptors from the command (Landlock ABI 2)",
+		"put landlock into the kernel's lsm= list", landlockProbe(2)},
+	{"landlock-net", "6.7", Optional, "the kernel denies TCP below the filter, too (Landlock ABI 4)",
+		"use Linux 6.7 or later", landlockProbe(4)},
+	{"landlock-scopes", "6.12", Optional, "the kernel itself keeps signals and abstract sockets inside (Landlock ABI 6); else they are trapped",
+		"use Linux 6.12 or later", landlockProbe(6)},
 	{userNamespaces, "3.8", Optional, "datagram sockets are born in an empty network namespace, and no send is trapped",
 		"sysctl user.max_user_namespaces=15000 kernel.unprivileged_userns_clone=1 kernel.apparmor_restrict_unprivileged_userns=0, those of them that this host has; in a container, a seccomp profile that allows clone(CLONE_NEWUSER)", probeUserns},
 	{"sock-diag-tcp", "3.3", Required, "the servers of the sandbox are told from those of the host",

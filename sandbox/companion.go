@@ -33,10 +33,11 @@ func interceptorPath() (string, error) {
 
 // companionHost starts the interceptor's process, one at a time.
 type companionHost struct {
-	path   string
-	mu     sync.Mutex
-	thread *launch.Thread
-	child  *launch.Companion
+	path    string
+	command *launch.Thread // the command's
+	mu      sync.Mutex
+	thread  *launch.Thread
+	child   *launch.Companion
 }
 
 // spawn starts a process and returns the connection to it, owned by the caller. It
@@ -46,7 +47,7 @@ func (h *companionHost) spawn() (*wire.Conn, error) {
 	defer h.mu.Unlock()
 	if h.thread == nil {
 		// Not the command's: it shall not wait.
-		h.thread = launch.NewThread()
+		h.thread = launch.NewThread(launch.KernelABI())
 	}
 	conn, fd, err := wire.Pair()
 	if err != nil {
@@ -64,6 +65,7 @@ func (h *companionHost) spawn() (*wire.Conn, error) {
 		conn.Close()
 		return nil, err
 	}
+	h.command.Exclude(child.PID)
 	h.child = child
 	return conn, nil
 }

@@ -81,7 +81,7 @@ func openInterceptor(p *parts, c *Compiled, _ Options) error {
 	}
 	setup := setupOf(c)
 	x := &intercept{
-		rules: c.HTTP, all: c.Policy.TLS == TLSIntercept, host: &companionHost{path: path}, audit: c.Policy.Audit, emit: p.emit,
+		rules: c.HTTP, all: c.Policy.TLS == TLSIntercept, host: &companionHost{path: path, command: p.thread}, audit: c.Policy.Audit, emit: p.emit,
 		queue: make(chan netfilter.Intercepted, flowQueue), dials: make(chan struct{}, maxDials),
 		flows: map[uint64]flowState{}, stores: map[uint64]chan wire.Stored{}, authority: make(chan struct{}),
 	}

@@ -34,6 +34,15 @@ type Options struct {
 	// and continues with the command. Without it the process is left alone: many
 	// sandboxes may run in it, beside children of its own.
 	OwnProcess bool
+
+	abi int // Landlock ABI to use, for tests; 0 is the kernel's
+}
+
+func (o Options) landlockABI() int {
+	if o.abi != 0 {
+		return o.abi
+	}
+	return launch.KernelABI()
 }
 
 // LaunchError is a command that could not be started; Code is the exit code for it.

@@ -76,7 +76,7 @@ func run(t *testing.T, v *Views, env []string, args ...string) (string, error) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	thread := launch.NewThread()
+	thread := launch.NewThread(launch.KernelABI())
 	defer thread.Close()
 	r, w, err := os.Pipe()
 	if err != nil {

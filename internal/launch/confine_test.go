@@ -15,7 +15,7 @@ import (
 
 func newThread(t *testing.T) *launch.Thread {
 	t.Helper()
-	thread := launch.NewThread()
+	thread := launch.NewThread(launch.KernelABI())
 	t.Cleanup(thread.Close)
 	return thread
 }

@@ -2,7 +2,6 @@ package launch
 
 import (
 	"errors"
-	"fmt"
 
 	"github.com/sandlock/sandlock/internal/sys"
 	"golang.org/x/sys/unix"
@@ -25,32 +24,8 @@ type FileRule struct {
 	Write, Optional bool
 }
 
-// ruleset handles TCP bind and connect and the two scopes, grants nothing of
-// them, and, unless files is nil, handles every right on files and grants those of
-// the rules. The caller owns it.
-func ruleset(files []FileRule) (int, error) {
-	if abi := sys.LandlockABI(); abi < abiScopes {
-		return -1, fmt.Errorf("landlock ABI %d: needs ABI %d (Linux 6.12) for the signal and abstract socket scopes", abi, abiScopes)
-	}
-	handled := uint64(0)
-	if files != nil {
-		handled = allFiles
-	}
-	set, err := sys.LandlockRuleset(handled, unix.LANDLOCK_ACCESS_NET_BIND_TCP|unix.LANDLOCK_ACCESS_NET_CONNECT_TCP,
-		unix.LANDLOCK_SCOPE_ABSTRACT_UNIX_SOCKET|unix.LANDLOCK_SCOPE_SIGNAL)
-	if err != nil {
-		return -1, err
-	}
-	for _, f := range files {
-		if err := f.addTo(set); err != nil {
-			unix.Close(set)
-			return -1, fmt.Errorf("%s: %w", f.Path, err)
-		}
-	}
-	return set, nil
-}
-
-func (f FileRule) addTo(ruleset int) error {
+// addTo grants the rights of the rule, as far as the ruleset handles them.
+func (f FileRule) addTo(ruleset int, handled uint64) error {
 	fd, err := unix.Open(f.Path, unix.O_PATH|unix.O_CLOEXEC, 0)
 	if f.Optional && (errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EACCES) || errors.Is(err, unix.ENOTDIR)) {
 		return nil
@@ -70,5 +45,6 @@ func (f FileRule) addTo(ruleset int) error {
 	if st.Mode&unix.S_IFMT != unix.S_IFDIR {
 		rights &= noDirectory
 	}
+	rights &= handled
 	return sys.LandlockAddPath(ruleset, fd, rights)
 }

@@ -22,7 +22,7 @@ func confined(t *testing.T, table *dispatch.Table, script string, pass ...int) u
 
 func confinedWith(t *testing.T, table *dispatch.Table, script string, fault func(error), pass ...int) unix.WaitStatus {
 	t.Helper()
-	thread := launch.NewThread()
+	thread := launch.NewThread(launch.KernelABI())
 	defer thread.Close()
 	filter, err := table.Program()
 	if err != nil {
@@ -96,7 +96,7 @@ func TestOnlyPassedDescriptorsStayOpen(t *testing.T) {
 }
 
 func TestAFailedStepStartsNothing(t *testing.T) {
-	thread := launch.NewThread()
+	thread := launch.NewThread(launch.KernelABI())
 	defer thread.Close()
 	filter, _ := (&dispatch.Table{}).Program()
 	for _, c := range []struct {
@@ -116,7 +116,7 @@ func TestEmptyNamespaceKeepsDatagramsInside(t *testing.T) {
 	if err := launch.UserNamespaces(); err != nil {
 		t.Skip("needs user namespaces:", err)
 	}
-	thread := launch.NewThread()
+	thread := launch.NewThread(launch.KernelABI())
 	defer thread.Close()
 	h, err := launch.NewNetHelper(thread, true)
 	if err != nil {

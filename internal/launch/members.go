@@ -2,7 +2,9 @@ package launch
 
 import (
 	"errors"
+	"fmt"
 	"os"
+	"runtime"
 	"slices"
 	"strconv"
 	"time"
@@ -25,26 +27,52 @@ var ErrLeft = errors.New("a process of the sandbox cannot be ended")
 // SignalAll sends a signal to every process of the sandbox and to no other. It is
 // one call under the lock of the kernel's process list: no fork escapes it.
 func (t *Thread) SignalAll(sig unix.Signal) error {
+	if !t.layers.Scopes {
+		return t.signalTree(sig)
+	}
+	return t.scoped(func() error { return unix.Kill(-1, sig) })
+}
+
+// scoped runs f on the thread after the kernel has shown that the thread's signals
+// stay in the domain: without that, a signal to everybody would reach everybody.
+// The proof is a process of our own user outside of the domain that the thread may
+// not signal. It has ended and waits to be reaped, which is alive enough.
+func (t *Thread) scoped(f func() error) error {
+	witness, err := endedChild()
+	if err != nil {
+		return err
+	}
+	defer reap(witness)
 	return t.Do(func() error {
-		if err := checkScope(); err != nil {
-			return err
+		if !t.confined || unix.Kill(witness, 0) != unix.EPERM {
+			return errNoScope
 		}
-		return unix.Kill(-1, sig)
+		return f()
 	})
 }
 
-// checkScope: a parent of the same user is outside of the domain. Could the
-// thread signal that one, it would reach all that the user has.
-func checkScope() error {
-	if parent := unix.Getppid(); parent > 0 && unix.Kill(parent, 0) == nil {
-		return errNoScope
+// endedChild makes a child of this process, outside of every sandbox, that ends
+// at once. The caller reaps it; a wait4(-1) does not see it.
+func endedChild() (int, error) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	exit := &step{nr: unix.SYS_EXIT_GROUP}
+	mask := blockSignals()
+	pid, errno := clone(unix.CLONE_VM|unix.CLONE_VFORK|exitSignal, 0, exit, new(failure))
+	setSignals(mask)
+	runtime.KeepAlive(exit)
+	if errno != 0 {
+		return 0, fmt.Errorf("clone: %w", errno)
 	}
-	return nil
+	return pid, nil
 }
 
 // Contains tells whether process pid, dead or alive, belongs to the sandbox. It
 // blocks while the thread is busy.
 func (t *Thread) Contains(pid int) bool {
+	if !t.layers.Scopes {
+		return t.descends(pid)
+	}
 	found := false
 	t.Do(func() error {
 		found = t.member(pid)
@@ -55,12 +83,30 @@ func (t *Thread) Contains(pid int) bool {
 
 // member is to be called on the thread.
 func (t *Thread) member(pid int) bool {
-	return pid > 1 && pid != unix.Getpid() && !slices.Contains(t.helpers, pid) && unix.Kill(pid, 0) == nil
+	return pid > 1 && pid != unix.Getpid() && !t.isHelper(pid) && unix.Kill(pid, 0) == nil
+}
+
+// isHelper tells whether a process in the domain is the supervisor's.
+func (t *Thread) isHelper(pid int) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return slices.Contains(t.helpers, pid)
+}
+
+// Exclude says that a child of this process is the supervisor's own, not the
+// sandbox's.
+func (t *Thread) Exclude(pid int) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.helpers = append(t.helpers, pid)
 }
 
 // Members lists the processes of the sandbox, zombies among them, in no order. It
 // looks at each process of the host.
 func (t *Thread) Members() ([]int, error) {
+	if !t.layers.Scopes {
+		return t.descendants(), nil
+	}
 	dir, err := os.Open("/proc")
 	if err != nil {
 		return nil, err
@@ -71,13 +117,13 @@ func (t *Thread) Members() ([]int, error) {
 		return nil, err
 	}
 	var pids []int
-	err = t.Do(func() error {
+	err = t.scoped(func() error {
 		for _, name := range names {
 			if pid, err := strconv.Atoi(name); err == nil && t.member(pid) {
 				pids = append(pids, pid)
 			}
 		}
-		return checkScope()
+		return nil
 	})
 	return pids, err
 }

@@ -134,7 +134,7 @@ func (h *NetHelper) start(t *Thread) (err error) {
 			return fmt.Errorf("clone into a new network namespace: %w", errno)
 		}
 		h.pid, h.pidfd = pid, int(s.pidfd)
-		t.helpers = append(t.helpers, pid)
+		t.Exclude(pid)
 		return nil
 	})
 }

@@ -68,7 +68,7 @@ func (e *Error) Unwrap() error { return e.Err }
 func Start(t *Thread, s Spec) (*Process, error) {
 	var p *Process
 	err := t.Do(func() (err error) {
-		p, err = start(s)
+		p, err = start(t.layers, s)
 		return err
 	})
 	return p, err
@@ -95,7 +95,7 @@ func (p *plan) name(f *failure) string {
 	return p.names[(f.step-uintptr(unsafe.Pointer(&p.steps[0])))/stepSize]
 }
 
-func start(s Spec) (*Process, error) {
+func start(layers Layers, s Spec) (*Process, error) {
 	if err := checkStdio(s); err != nil {
 		return nil, err
 	}
@@ -116,7 +116,7 @@ func start(s Spec) (*Process, error) {
 	prog := &unix.SockFprog{Len: uint16(len(s.Filter)), Filter: &s.Filter[0]}
 	// A domain of its own below the thread's: else the command could signal the
 	// thread, and through it end the supervisor.
-	own, err := ruleset(s.Files)
+	own, err := layers.ruleset(s.Files)
 	if err != nil {
 		return nil, &Error{"landlock", ExitFailure, err}
 	}

@@ -7,13 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"sync"
 
 	"github.com/sandlock/sandlock/internal/sys"
 	"golang.org/x/sys/unix"
 )
-
-// abiScopes is the Landlock ABI that first has scopes (Linux 6.12, landlock(7)).
-const abiScopes = 6
 
 // ErrThreadClosed reports work for a thread that ended.
 var ErrThreadClosed = errors.New("the sandbox's thread has ended")
@@ -24,7 +22,13 @@ var ErrThreadClosed = errors.New("the sandbox's thread has ended")
 type Thread struct {
 	work    chan job
 	quit    chan struct{}
-	helpers []int // processes in its domain that are the supervisor's; only the thread uses it
+	layers  Layers
+	refused error // why the kernel's ABI does not do
+
+	confined bool // the kernel accepted the domain; only the thread uses it
+
+	mu      sync.Mutex
+	helpers []int // processes in its domain that are the supervisor's
 }
 
 // job is work for the thread and the place for its error.
@@ -33,11 +37,12 @@ type job struct {
 	done chan error
 }
 
-// NewThread starts the thread: no_new_privs, no TCP bind or connect by itself,
-// no signal or abstract unix socket across the domain's border. It does not wait
-// for that: where the kernel refuses, Do fails.
-func NewThread() *Thread {
+// NewThread starts the thread: no_new_privs, and of the layers all that the
+// kernel's ABI has. A lower abi than KernelABI is for tests. It does not wait for
+// that: where the kernel refuses, Do fails.
+func NewThread(abi int) *Thread {
 	t := &Thread{work: make(chan job), quit: make(chan struct{})}
+	t.layers, t.refused = layersOf(abi)
 	go t.run()
 	return t
 }
@@ -53,7 +58,11 @@ func (t *Thread) run() {
 		runtime.UnlockOSThread()
 		return
 	}
-	err := confine()
+	err := t.refused
+	if err == nil {
+		err = t.layers.confine()
+	}
+	t.confined = err == nil && t.layers.Scopes
 	for {
 		select {
 		case j := <-t.work:
@@ -68,8 +77,8 @@ func (t *Thread) run() {
 	}
 }
 
-func confine() error {
-	r, err := ruleset(nil)
+func (l Layers) confine() error {
+	r, err := l.ruleset(nil)
 	if err != nil {
 		return err
 	}
@@ -82,6 +91,13 @@ func confine() error {
 	}
 	return nil
 }
+
+// Unsupported returns why the kernel's ABI does not do, nil if it does. It does
+// not block.
+func (t *Thread) Unsupported() error { return t.refused }
+
+// Layers returns what the kernel denies to the thread and to what it starts.
+func (t *Thread) Layers() Layers { return t.layers }
 
 // Do runs f on the thread and returns its error. It blocks until f returned. On
 // a thread that could not be confined f is not run.

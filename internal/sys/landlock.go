@@ -28,7 +28,10 @@ type landlockAttr struct {
 func LandlockRuleset(fs, net, scoped uint64) (int, error) {
 	attr := landlockAttr{accessFS: fs, accessNet: net, scoped: scoped}
 	size := unsafe.Sizeof(attr)
-	if scoped == 0 {
+	switch {
+	case scoped == 0 && net == 0:
+		size -= 16 // both fields are unknown before ABI 4
+	case scoped == 0:
 		size -= 8 // the field is unknown before ABI 6
 	}
 	n, _, e := unix.RawSyscall(unix.SYS_LANDLOCK_CREATE_RULESET, uintptr(unsafe.Pointer(&attr)), size, 0)

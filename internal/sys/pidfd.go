@@ -1,6 +1,10 @@
 package sys
 
-import "golang.org/x/sys/unix"
+import (
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
 
 // PidfdThread is PIDFD_THREAD of linux/pidfd.h: the descriptor names one thread
 // (Linux 6.9).
@@ -34,4 +38,18 @@ func ProbePidfdGetfd() error {
 		return err
 	}
 	return nil
+}
+
+// SiginfoSize is the size of siginfo_t (asm-generic/siginfo.h).
+const SiginfoSize = 128
+
+// PidfdSignal is pidfd_send_signal(2) with a siginfo_t of SiginfoSize bytes, or
+// none where info is empty.
+func PidfdSignal(pidfd int, sig unix.Signal, info []byte) error {
+	var p unsafe.Pointer
+	if len(info) == SiginfoSize {
+		p = unsafe.Pointer(&info[0])
+	}
+	_, _, e := unix.RawSyscall6(unix.SYS_PIDFD_SEND_SIGNAL, uintptr(pidfd), uintptr(sig), uintptr(p), 0, 0, 0)
+	return errno(e)
 }

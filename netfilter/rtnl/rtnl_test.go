@@ -15,7 +15,7 @@ import (
 
 func open(t testing.TB) *Space {
 	t.Helper()
-	thread := launch.NewThread()
+	thread := launch.NewThread(launch.KernelABI())
 	s, err := Open(thread)
 	if err != nil {
 		thread.Close()
