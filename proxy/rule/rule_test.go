@@ -2,6 +2,7 @@ package rule
 
 import (
 	"errors"
+	"maps"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -404,6 +405,7 @@ func TestOverrides(t *testing.T) {
 	}{
 		{"X-Http-Method-Override", " delete ", "DELETE https://a.test/x"},
 		{"X-Http-Method", "PUT", "PUT https://a.test/x"},
+		{"x_http-Method_override", "PUT", "PUT https://a.test/x"},
 		{"X-Method-Override", "GE T", "400"},
 		{"X-Original-Url", "/x/../y?z", "POST https://a.test/y"},
 		{"X-Rewrite-Url", "https://a.test/z", "POST https://a.test/z"},
@@ -411,12 +413,7 @@ func TestOverrides(t *testing.T) {
 		{"X-Rewrite-Url", "z", "400"},
 		{"X-Other", "z", ""},
 	} {
-		others, err := r.Overrides(func(field string) []string {
-			if field == c.field {
-				return []string{c.value}
-			}
-			return nil
-		})
+		others, err := r.Overrides(maps.All(map[string][]string{c.field: {c.value}, "X": nil, "": nil}))
 		got := ""
 		var e *Error
 		switch {
