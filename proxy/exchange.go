@@ -114,7 +114,7 @@ func (x *exchange) forward() {
 	} else {
 		body := &requestBody{body: r.Body, up: &x.up}
 		out.Body = body
-		defer body.Close() // the transport may still read when the answer is complete
+		defer body.end(r.ProtoMajor) // the transport may still read when the answer is complete
 		if r.ProtoMajor == 1 {
 			// Upstreams may answer while the client still sends.
 			_ = http.NewResponseController(x.w.ResponseWriter).EnableFullDuplex()
@@ -147,13 +147,16 @@ func (x *exchange) report() {
 
 // requestBody counts what the client sends.
 type requestBody struct {
-	body   io.Reader
-	up     *atomic.Int64
-	closed atomic.Bool
+	body    io.ReadCloser
+	up      *atomic.Int64
+	closed  atomic.Bool
+	reading sync.Mutex // held by Read
 }
 
 // Read reads and counts.
 func (b *requestBody) Read(p []byte) (int, error) {
+	b.reading.Lock()
+	defer b.reading.Unlock()
 	if b.closed.Load() {
 		return 0, http.ErrBodyReadAfterClose
 	}
@@ -168,6 +171,18 @@ func (b *requestBody) Read(p []byte) (int, error) {
 func (b *requestBody) Close() error {
 	b.closed.Store(true)
 	return nil
+}
+
+// end ends reading at the end of the request. In HTTP/2 nothing may be read after it:
+// net/http announces the room of what was read, and panics when it closes the
+// stream meanwhile (go.dev/issue/56940), which ends all streams of the connection.
+func (b *requestBody) end(major int) {
+	b.closed.Store(true)
+	if major == 2 {
+		b.body.Close() // ends a Read that waits, and reads nothing itself
+		b.reading.Lock()
+		defer b.reading.Unlock()
+	}
 }
 
 // gone tells whether an error is that of a client which went away.

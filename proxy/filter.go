@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptrace"
 	"net/textproto"
@@ -31,7 +32,17 @@ func exchangeOf(r *http.Request) *exchange { return r.Context().Value(exchangeKe
 // judge asks the rules, and answers what they refuse.
 func judge(r *http.Request, _ *goproxy.ProxyCtx) (*http.Request, *http.Response) {
 	x := exchangeOf(r)
+	others, err := x.req.Overrides(maps.All(r.Header))
+	if err != nil {
+		x.reason = err.Error()
+		return r, x.refusal(http.StatusBadRequest, x.reason)
+	}
 	x.verdict = x.p.config.Rules.Decide(x.req, x.f.destination())
+	for _, other := range others {
+		if v := x.p.config.Rules.Decide(other, x.f.destination()); !v.Allowed {
+			x.verdict = v
+		}
+	}
 	switch {
 	case x.verdict.Allowed:
 		x.outcome = Allowed

@@ -175,6 +175,9 @@ func (i *headInfo) finish() (status int, reason string) {
 // for one connection; hardly anybody sends any.
 const maxChunkLine = 256
 
+// maxChunkDigits is what net/http takes; nobody needs leading zeros.
+const maxChunkDigits = 16
+
 // chunkSize reads the line before a chunk (RFC 9112 section 7.1).
 func chunkSize(line []byte) (size uint64, reason string) {
 	text, reason := cutLine(line)
@@ -186,7 +189,7 @@ func chunkSize(line []byte) (size uint64, reason string) {
 	}
 	digits, _, _ := bytes.Cut(text, []byte(";"))
 	size, err := strconv.ParseUint(string(digits), 16, 63)
-	if err != nil || bytes.ContainsAny(digits, "_+-xX") {
+	if err != nil || len(digits) > maxChunkDigits || bytes.ContainsAny(digits, "_+-xX") {
 		return 0, "the size of a chunk is not a number"
 	}
 	return size, ""

@@ -90,7 +90,9 @@ func (x *exchange) send(resp *http.Response) {
 	for k, v := range resp.Header {
 		h[k] = v
 	}
-	h["Connection"] = []string{"close"}
+	if x.r.ProtoMajor == 1 { // in HTTP/2 it would end the other streams' connection too
+		h["Connection"] = []string{"close"}
+	}
 	x.w.WriteHeader(resp.StatusCode)
 	_, _ = io.Copy(x.w, resp.Body)
 }
@@ -100,7 +102,8 @@ func (x *exchange) failure(err error) *http.Response {
 	if x.f.head != nil {
 		var e *rule.Error
 		if errors.As(x.f.head.fault(), &e) {
-			x.outcome, x.reason = Refused, e.Reason
+			// It was allowed all the same, and its head may have arrived.
+			x.reason = e.Reason
 			return x.refusal(e.Status, e.Reason)
 		}
 	}
