@@ -43,7 +43,6 @@ type world struct {
 type worldOptions struct {
 	allow, deny []string
 	serve       http.Handler // of the upstream; nil answers "ok"
-	names       []string     // bound to dst; a.test and b.test without any
 	change      func(*proxy.Config)
 }
 
