@@ -29,6 +29,7 @@ type headReader struct {
 	lines   int
 	ended   bool // the head is complete, and not yet handed on
 	current atomic.Pointer[headInfo]
+	linger  linger
 	body    atomic.Pointer[rule.Error]
 }
 
@@ -43,6 +44,8 @@ type headInfo struct {
 	size      uint64
 	chunked   bool
 	websocket bool
+	close     bool // Connection says that it is the last
+	keep      bool // or, in HTTP/1.0, that it is not
 	raw       bool // what follows is not HTTP, if the request is granted
 	err       *rule.Error
 }
@@ -61,7 +64,9 @@ const (
 )
 
 func newHeadReader(c net.Conn) *headReader {
-	return &headReader{Conn: c, buf: make([]byte, 4096)}
+	h := &headReader{Conn: c, buf: make([]byte, 4096)}
+	h.linger.change.L = &h.linger.mu
+	return h
 }
 
 // fault returns why the current request is refused, nil if it is not.
@@ -128,9 +133,18 @@ func (h *headReader) Read(p []byte) (int, error) {
 			return n, err
 		}
 		if err := h.fill(); err != nil {
+			if err == io.EOF && h.last() {
+				err = h.linger.wait()
+			}
 			return 0, err
 		}
 	}
+}
+
+// last tells whether the client has nothing more to say behind its last request.
+func (h *headReader) last() bool {
+	i := h.current.Load()
+	return i != nil && h.state == inHead && h.v == h.w && h.lines == 0 && (i.close || i.old && !i.keep)
 }
 
 // advance looks at what has come, as far as it goes.

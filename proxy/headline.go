@@ -152,6 +152,11 @@ func (i *headInfo) field(name, value string) string {
 			return "Transfer-Encoding is not chunked"
 		}
 		i.chunked = true
+	case "connection":
+		for word := range strings.SplitSeq(strings.ToLower(value), ",") {
+			word = strings.TrimSpace(word)
+			i.close, i.keep = i.close || word == "close", i.keep || word == "keep-alive"
+		}
 	case "upgrade":
 		i.websocket = i.websocket || strings.EqualFold(value, "websocket")
 	}

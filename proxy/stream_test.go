@@ -275,3 +275,25 @@ func TestBrokenAnswersAreBroken(t *testing.T) {
 		}
 	})
 }
+
+// A client may end its direction behind its last request and still wants the answer.
+func TestHalfClosedClientsGetTheirAnswer(t *testing.T) {
+	l := newLab(t, labOptions{plain: true, rules: []string{"* allowed.test"}, handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		select {
+		case <-r.Context().Done():
+			t.Error("the request was given up")
+		case <-time.After(50 * time.Millisecond): // long enough for the end to be seen
+		}
+		io.WriteString(w, "answer")
+	})})
+	for _, raw := range []string{"GET / HTTP/1.0\r\nHost: allowed.test\r\n\r\n", "POST / HTTP/1.1\r\nHost: allowed.test\r\nConnection: close\r\nContent-Length: 1\r\n\r\nx"} {
+		conn := l.open(80)
+		io.WriteString(conn, raw)
+		conn.(*net.TCPConn).CloseWrite()
+		got, err := io.ReadAll(conn)
+		if err != nil || !strings.HasSuffix(string(got), "answer") {
+			t.Errorf("%q, %v", got, err)
+		}
+	}
+	l.await("ends", func() bool { return l.ended == 2 })
+}

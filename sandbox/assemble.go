@@ -11,6 +11,7 @@ import (
 	"github.com/sandlock/sandlock/dispatch"
 	"github.com/sandlock/sandlock/fsvirt/files"
 	"github.com/sandlock/sandlock/fsvirt/proc"
+	"github.com/sandlock/sandlock/fsvirt/trust"
 	"github.com/sandlock/sandlock/internal/event"
 	"github.com/sandlock/sandlock/internal/launch"
 	"github.com/sandlock/sandlock/internal/sys"
@@ -47,7 +48,8 @@ type parts struct {
 	env       []string          // of the command
 	// netPrefix: network flags are written --net-allow, as in `run`
 	netPrefix bool
-	http      *intercept // nil when no connection has to be looked into
+	http      *intercept   // nil when no connection has to be looked into
+	trust     *trust.Views // likewise
 	table     *dispatch.Table
 	program   []unix.SockFilter
 
@@ -68,7 +70,7 @@ func (p *parts) close() {
 // is read here and never again: the command may be able to change them.
 func assemble(c *Compiled, o Options) (*parts, error) {
 	p := &parts{}
-	for _, step := range []func(*parts, *Compiled, Options) error{checkRun, openEvents, openThread, openInterceptor, openNetwork, openFiles, openTable} {
+	for _, step := range []func(*parts, *Compiled, Options) error{checkRun, openEvents, openThread, openInterceptor, openNetwork, openFiles, openTrust, openTable} {
 		if err := step(p, c, o); err != nil {
 			p.close()
 			return nil, err
@@ -190,7 +192,7 @@ func (p *parts) reportQuery(audit bool) func(resolver.Query) {
 }
 
 func openTable(p *parts, c *Compiled, o Options) (err error) {
-	b := builtins{net: p.filter, files: p.files, proc: p.proc}
+	b := builtins{trust: p.trust, net: p.filter, files: p.files, proc: p.proc}
 	if !p.thread.Layers().Scopes {
 		b.signals = p.thread
 	}

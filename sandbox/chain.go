@@ -6,6 +6,7 @@ import (
 	"github.com/sandlock/sandlock/dispatch"
 	"github.com/sandlock/sandlock/fsvirt/files"
 	"github.com/sandlock/sandlock/fsvirt/proc"
+	"github.com/sandlock/sandlock/fsvirt/trust"
 	"github.com/sandlock/sandlock/internal/signals"
 	"github.com/sandlock/sandlock/internal/sys"
 	"github.com/sandlock/sandlock/netfilter"
@@ -14,6 +15,7 @@ import (
 
 // builtins are the rooms that put handlers into the table of a run.
 type builtins struct {
+	trust   *trust.Views // nil when no TLS is ended
 	net     *netfilter.Filter
 	files   *files.Filter   // nil without rules on files
 	proc    *proc.View      // likewise
@@ -28,6 +30,9 @@ func tableOf(b builtins, extra []int) *dispatch.Table {
 		t.Deny(dispatch.Denial{Syscall: nr, Errno: unix.EPERM})
 	}
 	t.Deny(staticDenials()...)
+	if b.trust != nil {
+		b.trust.Register(t)
+	}
 	if b.files != nil {
 		b.files.Register(t)
 		b.proc.Register(t)
@@ -49,6 +54,9 @@ func Chains(c *Compiled) (string, error) {
 	}
 	defer filter.Close()
 	all := builtins{net: filter}
+	if c.HTTP != nil {
+		all.trust = trust.New(trust.Config{Bundles: c.Policy.InjectCA})
+	}
 	if c.Files != nil {
 		rules, err := fileRules(opened{}, c.Files.Deny)
 		if err != nil {

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/netip"
+	"os"
 	"sync"
 	"time"
 
@@ -59,6 +61,8 @@ type intercept struct {
 
 	authority chan struct{} // closed when cert is there
 	cert      []byte
+	barren    chan struct{} // closed when a process ended before that
+	complaint string        // the last fault that a process told
 }
 
 // flowState is what the supervisor knows about a connection that the interceptor
@@ -79,11 +83,14 @@ func openInterceptor(p *parts, c *Compiled, _ Options) error {
 	if err != nil {
 		return err
 	}
-	setup := setupOf(c)
+	setup, err := setupOf(c)
+	if err != nil {
+		return err
+	}
 	x := &intercept{
 		rules: c.HTTP, all: c.Policy.TLS == TLSIntercept, host: &companionHost{path: path, command: p.thread}, audit: c.Policy.Audit, emit: p.emit,
 		queue: make(chan netfilter.Intercepted, flowQueue), dials: make(chan struct{}, maxDials),
-		flows: map[uint64]flowState{}, stores: map[uint64]chan wire.Stored{}, authority: make(chan struct{}),
+		flows: map[uint64]flowState{}, stores: map[uint64]chan wire.Stored{}, authority: make(chan struct{}), barren: make(chan struct{}),
 	}
 	err = x.setup.fill(setup)
 	clear(setup)
@@ -97,7 +104,7 @@ func openInterceptor(p *parts, c *Compiled, _ Options) error {
 }
 
 // setupOf is what the interceptor has to know, encoded.
-func setupOf(c *Compiled) []byte {
+func setupOf(c *Compiled) ([]byte, error) {
 	s := wire.Setup{Audit: c.Policy.Audit}
 	for _, list := range []struct {
 		deny  bool
@@ -107,7 +114,33 @@ func setupOf(c *Compiled) []byte {
 			s.Rules = append(s.Rules, wire.Rule{Deny: list.deny, Text: t.Text, Source: t.Source})
 		}
 	}
-	return s.Encode()
+	if c.Policy.CAFile != "" {
+		var err error
+		if s.Authority.Cert, err = readPEM("--ca", c.Policy.CAFile); err != nil {
+			return nil, err
+		}
+		if s.Authority.Key, err = readPEM("--ca-key", c.Policy.CAKeyFile); err != nil {
+			return nil, err
+		}
+		defer clear(s.Authority.Key)
+	}
+	return s.Encode(), nil
+}
+
+func readPEM(flag, path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, usage{fmt.Errorf("%s: %w", flag, err)}
+	}
+	defer f.Close()
+	text, err := io.ReadAll(io.LimitReader(f, wire.MaxPEM+1))
+	switch {
+	case err != nil:
+		return nil, usage{fmt.Errorf("%s: %w", flag, err)}
+	case len(text) > wire.MaxPEM:
+		return nil, usage{fmt.Errorf("%s: %s is longer than %d bytes; name a file with one certificate, or one key, in PEM form", flag, path, wire.MaxPEM)}
+	}
+	return text, nil
 }
 
 // Terminates tells whether a rule has to see inside the connections to a name at
@@ -127,6 +160,7 @@ func (x *intercept) start(dial func(context.Context, netfilter.Upstream) (int, e
 		defer x.wg.Done()
 		if _, err := x.process(); err != nil {
 			x.fault(err.Error())
+			x.giveUp(err.Error())
 		}
 		x.serve()
 	}()

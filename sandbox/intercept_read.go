@@ -31,6 +31,9 @@ func (x *intercept) read(conn *wire.Conn) {
 		case wire.Request:
 			x.report(m)
 		case wire.Fault:
+			x.mu.Lock()
+			x.complaint = m.Text
+			x.mu.Unlock()
 			x.fault("interceptor: " + m.Text)
 		case wire.Stored:
 			x.mu.Lock()
@@ -57,6 +60,7 @@ func (x *intercept) died(conn *wire.Conn, err error) {
 	x.flows, x.stores = map[uint64]flowState{}, map[uint64]chan wire.Stored{}
 	closing := x.ctx.Err() != nil
 	x.mu.Unlock()
+	x.giveUp("")
 	for _, f := range flows {
 		f.ended(0, 0)
 	}
@@ -71,6 +75,20 @@ func (x *intercept) died(conn *wire.Conn, err error) {
 		text = fmt.Sprintf("the interceptor was ended: %v", err)
 	}
 	x.fault(fmt.Sprintf("%s; connections of it that were closed: %d", text, len(flows)))
+}
+
+// giveUp tells those who wait for the authority that a process had none.
+func (x *intercept) giveUp(why string) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if why != "" {
+		x.complaint = why
+	}
+	select {
+	case <-x.barren:
+	default:
+		close(x.barren)
+	}
 }
 
 // adopt keeps the CA that the first process made, for the ones after it.

@@ -43,6 +43,9 @@ type Policy struct {
 
 	HTTPAllow, HTTPDeny []RuleText // requests, METHOD[,METHOD] HOST[:PORTS][/PATH]
 	TLS                 TLSMode
+	InjectCA            []string // absolute paths of more trust bundles that shall hold the authority
+	CAFile, CAKeyFile   string   // an authority of the user's own, PEM; empty: one is made for the run
+	CAOut               string   // where its certificate is written to; empty: nowhere
 
 	Audit   bool // allow endpoints and report what would be denied
 	Quiet   bool // no text of ours on standard error

@@ -3,6 +3,7 @@ package sandbox
 import (
 	"errors"
 	"fmt"
+	"path/filepath"
 	"slices"
 
 	"github.com/sandlock/sandlock/netfilter/endpoint"
@@ -53,5 +54,24 @@ func (c *Compiled) compileHTTP(p *Policy) ([]endpoint.Rule, error) {
 	if !policy.IsEmpty() || p.TLS == TLSIntercept {
 		c.HTTP = policy
 	}
-	return policy.Implied(), nil
+	return policy.Implied(), c.checkAuthority(p)
+}
+
+// checkAuthority refuses settings of an authority that would have no effect.
+func (c *Compiled) checkAuthority(p *Policy) error {
+	var errs []error
+	if (p.CAFile == "") != (p.CAKeyFile == "") {
+		errs = append(errs, errors.New("--ca and --ca-key go together: the certificate of an authority, and its key"))
+	}
+	for flag, set := range map[string]bool{"--ca": p.CAFile != "", "--ca-out": p.CAOut != "", "--inject-ca": len(p.InjectCA) > 0} {
+		if set && c.HTTP == nil {
+			errs = append(errs, fmt.Errorf("%s has no use: no TLS is opened; add an HTTP rule, or --tls intercept", flag))
+		}
+	}
+	for _, path := range p.InjectCA {
+		if !filepath.IsAbs(path) {
+			errs = append(errs, fmt.Errorf("--inject-ca: %q is relative; write the whole path, from / on", path))
+		}
+	}
+	return errors.Join(errs...)
 }

@@ -33,6 +33,7 @@ type document struct {
 		DNSServer    any      `toml:"dns_server"` // a string or a list of them
 		Audit        bool     `toml:"audit"`
 	} `toml:"network"`
+	HTTP       httpTable `toml:"http"`
 	Filesystem *struct {
 		Read  []string `toml:"read"`
 		Write []string `toml:"write"`
@@ -102,6 +103,7 @@ func ParsePolicy(file string, text []byte) (*Policy, error) {
 		CleanEnv: p.CleanEnv, Dir: p.Cwd, Name: p.Name, PassFDs: p.PassFD,
 		LogFile: d.Log.File, Quiet: d.Log.Quiet,
 	}
+	d.HTTP.apply(out, rules)
 	if d.Filesystem != nil {
 		out.Files = &Files{Read: d.Filesystem.Read, Write: d.Filesystem.Write, Deny: d.Filesystem.Deny}
 	}
@@ -267,7 +269,7 @@ func unknownKey(key []string) string {
 		return msg + fmt.Sprintf("; did you mean %q?", best)
 	}
 	top := fields(reflect.TypeFor[document]())
-	for _, other := range []string{"network", "filesystem", "program", "log"} {
+	for _, other := range []string{"network", "http", "filesystem", "program", "log"} {
 		if _, ok := fields(top[other])[word]; ok {
 			return msg + fmt.Sprintf("; it belongs into [%s]", other)
 		}

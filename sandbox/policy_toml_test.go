@@ -72,7 +72,7 @@ func TestUnknownKeys(t *testing.T) {
 		"[program]\nallow_private = true":   `p:2: unknown key "allow_private" in [program]; it belongs into [network]`,
 		"allow = []":                        `p:1: unknown key "allow" in the top level; it belongs into [network]`,
 		"[log]\ncolour = true":              `p:2: unknown key "colour" in [log]; known are file, quiet`,
-		"[http]\nallow = []":                `p:1: unknown key "http" in the top level`,
+		"[https]\nallow = []":               `p:1: unknown key "https" in the top level; did you mean "http"?`,
 		"[[network.rules]]\nx = 1":          `unknown key "rules" in [network]`,
 		"network.audi = true":               `p:1: unknown key "audi" in [network]; did you mean "audit"?`,
 		"[network.allow_unix2]\na.b = \"\"": `unknown key "allow_unix2" in [network]; did you mean "allow_unix"?`,
@@ -144,4 +144,30 @@ func FuzzParsePolicy(f *testing.F) {
 			}
 		}
 	})
+}
+
+func TestHTTPTable(t *testing.T) {
+	p, err := ParsePolicy("p.toml", []byte("[http]\nallow = [\n\"GET a.example\",\n\"read b.example\"]\ndeny = [\"* a.example/x\"]\ntls = \"intercept\"\ninject_ca = [\"/x\"]\nca = \"c\"\nca_key = \"k\"\nca_out = \"o\"\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(p.HTTPAllow) != 2 || p.HTTPAllow[1].Source != "p.toml:4" || p.HTTPDeny[0].Source != "p.toml:5" || p.TLS != TLSIntercept ||
+		len(p.InjectCA) != 1 || p.CAFile != "c" || p.CAKeyFile != "k" || p.CAOut != "o" {
+		t.Errorf("%+v", p)
+	}
+	for text, want := range map[string]string{
+		"[http]\nallow = [\"a.example\"]":                          "p.toml:2",
+		"[http]\ntls = \"on\"":                                     "none of auto, intercept and passthrough",
+		"[http]\nca_out = \"o\"":                                   "--ca-out has no use",
+		"[http]\nallow = [\"* a.example\"]\nca = \"c\"":            "go together",
+		"[http]\nallow = [\"* a.example\"]\ntls = \"passthrough\"": "--tls passthrough forbids it",
+	} {
+		p, err := ParsePolicy("p.toml", []byte(text))
+		if err == nil {
+			_, err = p.Compile()
+		}
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v", text, err)
+		}
+	}
 }

@@ -19,8 +19,8 @@ type policyFlags struct {
 	run    *runFlags // nil but for `run`
 
 	allow, deny, allowUnix, allowBind, denyBind, dns, env []string
-	httpAllow, httpDeny                                   []string
-	tls                                                   string
+	httpAllow, httpDeny, injectCA                         []string
+	tls, ca, caKey, caOut                                 string
 	allowPrivate, audit, quiet, cleanEnv, portRemap       bool
 	log, name, cwd                                        string
 	passFD                                                []int
@@ -37,6 +37,10 @@ func newPolicyFlags(f *pflag.FlagSet, prefix string) *policyFlags {
 	f.StringArrayVar(&p.httpAllow, "http-allow", nil, "allow requests `RULE`: METHOD[,METHOD] HOST[:PORT]/PATH, read HOST/PATH or git-fetch HOST/PATH; repeatable")
 	f.StringArrayVar(&p.httpDeny, "http-deny", nil, "deny requests `RULE`; a deny always wins; repeatable")
 	f.StringVar(&p.tls, "tls", "", "open TLS connections: `auto`, intercept or passthrough")
+	f.StringArrayVar(&p.injectCA, "inject-ca", nil, "show the command the trust bundle at `PATH` with the authority of opened connections added; repeatable")
+	f.StringVar(&p.ca, "ca", "", "open TLS connections with the authority whose certificate is in `FILE`")
+	f.StringVar(&p.caKey, "ca-key", "", "and its key in `FILE`")
+	f.StringVar(&p.caOut, "ca-out", "", "write the certificate of the authority to `FILE`")
 	f.StringArrayVar(&p.allowUnix, "allow-unix", nil, "allow to connect to the unix socket at `PATH`; repeatable")
 	f.StringArrayVar(&p.allowBind, prefix+"allow-bind", nil, "serve others than the sandbox on `PORTS`, such as 8080,9000-9010 or *; repeatable")
 	f.StringArrayVar(&p.denyBind, prefix+"deny-bind", nil, "close `PORTS` for servers; repeatable")
@@ -99,6 +103,15 @@ func (p *policyFlags) compile(command []string) (*sandbox.Compiled, error) {
 	pol.PassFDs = append(pol.PassFDs, p.passFD...)
 	override(p.set, "port-remap", &pol.PortRemap, p.portRemap)
 	override(p.set, "allow-private", &pol.AllowPrivate, p.allowPrivate)
+	for _, path := range p.injectCA {
+		if abs, err := filepath.Abs(path); err == nil && path != "" {
+			path = abs
+		}
+		pol.InjectCA = append(pol.InjectCA, path)
+	}
+	override(p.set, "ca", &pol.CAFile, p.ca)
+	override(p.set, "ca-key", &pol.CAKeyFile, p.caKey)
+	override(p.set, "ca-out", &pol.CAOut, p.caOut)
 	override(p.set, "tls", &pol.TLS, sandbox.TLSMode(p.tls))
 	override(p.set, "audit", &pol.Audit, p.audit)
 	override(p.set, "quiet", &pol.Quiet, p.quiet)

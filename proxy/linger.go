@@ -1,0 +1,61 @@
+package proxy
+
+import (
+	"net"
+	"os"
+	"sync"
+	"time"
+)
+
+// linger is where a read waits when a client has ended its direction behind its last
+// request, as printf | nc does. net/http takes the end for the client's going away
+// and gives the request up.
+type linger struct {
+	mu       sync.Mutex
+	change   sync.Cond
+	deadline time.Time
+	closed   bool
+}
+
+// wait blocks until the connection is closed or its deadline for reading has passed.
+func (l *linger) wait() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for {
+		switch {
+		case l.closed:
+			return net.ErrClosed
+		case !l.deadline.IsZero() && time.Until(l.deadline) <= 0:
+			return os.ErrDeadlineExceeded
+		}
+		l.change.Wait()
+	}
+}
+
+func (l *linger) set(f func()) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	f()
+	l.change.Broadcast()
+}
+
+// SetReadDeadline sets the deadline for reading; one that has passed ends a read.
+func (h *headReader) SetReadDeadline(t time.Time) error {
+	err := h.Conn.SetReadDeadline(t)
+	h.linger.set(func() { h.linger.deadline = t })
+	return err
+}
+
+// SetDeadline sets both deadlines.
+func (h *headReader) SetDeadline(t time.Time) error {
+	err := h.Conn.SetDeadline(t)
+	h.linger.set(func() { h.linger.deadline = t })
+	return err
+}
+
+// Close ends the connection, and a read that waits.
+func (h *headReader) Close() error {
+	err := h.Conn.Close()
+	h.linger.set(func() { h.linger.closed = true })
+	return err
+}
