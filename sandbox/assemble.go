@@ -9,11 +9,13 @@ import (
 	"strings"
 
 	"github.com/sandlock/sandlock/dispatch"
+	"github.com/sandlock/sandlock/fsvirt/etc"
 	"github.com/sandlock/sandlock/fsvirt/files"
 	"github.com/sandlock/sandlock/fsvirt/proc"
 	"github.com/sandlock/sandlock/fsvirt/trust"
 	"github.com/sandlock/sandlock/internal/event"
 	"github.com/sandlock/sandlock/internal/launch"
+	"github.com/sandlock/sandlock/internal/limits"
 	"github.com/sandlock/sandlock/internal/sys"
 	"github.com/sandlock/sandlock/netfilter"
 	"github.com/sandlock/sandlock/netfilter/resolver"
@@ -44,7 +46,10 @@ type parts struct {
 	filter    *netfilter.Filter
 	files     *files.Filter     // nil without rules on files
 	proc      *proc.View        // likewise
+	etc       *etc.Views        // likewise
 	opened    []launch.FileRule // likewise
+	processes *limits.Processes // nil without a limit
+	memory    *limits.Memory    // likewise
 	env       []string          // of the command
 	// netPrefix: network flags are written --net-allow, as in `run`
 	netPrefix bool
@@ -70,7 +75,7 @@ func (p *parts) close() {
 // is read here and never again: the command may be able to change them.
 func assemble(c *Compiled, o Options) (*parts, error) {
 	p := &parts{}
-	for _, step := range []func(*parts, *Compiled, Options) error{checkRun, openEvents, openThread, openInterceptor, openNetwork, openFiles, openTrust, openTable} {
+	for _, step := range []func(*parts, *Compiled, Options) error{checkRun, openEvents, openThread, openLimits, openInterceptor, openNetwork, openFiles, openTrust, openTable} {
 		if err := step(p, c, o); err != nil {
 			p.close()
 			return nil, err
@@ -192,7 +197,7 @@ func (p *parts) reportQuery(audit bool) func(resolver.Query) {
 }
 
 func openTable(p *parts, c *Compiled, o Options) (err error) {
-	b := builtins{trust: p.trust, net: p.filter, files: p.files, proc: p.proc}
+	b := builtins{trust: p.trust, net: p.filter, files: p.files, proc: p.proc, etc: p.etc, processes: p.processes}
 	if !p.thread.Layers().Scopes {
 		b.signals = p.thread
 	}

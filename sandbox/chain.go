@@ -4,9 +4,11 @@ import (
 	"strings"
 
 	"github.com/sandlock/sandlock/dispatch"
+	"github.com/sandlock/sandlock/fsvirt/etc"
 	"github.com/sandlock/sandlock/fsvirt/files"
 	"github.com/sandlock/sandlock/fsvirt/proc"
 	"github.com/sandlock/sandlock/fsvirt/trust"
+	"github.com/sandlock/sandlock/internal/limits"
 	"github.com/sandlock/sandlock/internal/signals"
 	"github.com/sandlock/sandlock/internal/sys"
 	"github.com/sandlock/sandlock/netfilter"
@@ -20,6 +22,9 @@ type builtins struct {
 	files   *files.Filter   // nil without rules on files
 	proc    *proc.View      // likewise
 	signals signals.Sandbox // nil where the kernel keeps signals inside
+	etc     *etc.Views      // nil without rules on files
+
+	processes *limits.Processes // nil without a limit
 }
 
 // tableOf is the table of a run, in the contract's order. extra are calls that
@@ -30,6 +35,12 @@ func tableOf(b builtins, extra []int) *dispatch.Table {
 		t.Deny(dispatch.Denial{Syscall: nr, Errno: unix.EPERM})
 	}
 	t.Deny(staticDenials()...)
+	if b.processes != nil {
+		b.processes.Register(t)
+	}
+	if b.etc != nil {
+		b.etc.Register(t)
+	}
 	if b.trust != nil {
 		b.trust.Register(t)
 	}
@@ -63,7 +74,11 @@ func Chains(c *Compiled) (string, error) {
 			return "", err
 		}
 		defer rules.Close()
-		all.files, all.proc = files.New(files.Config{Rules: rules}), &proc.View{}
+		all.files, all.etc = files.New(files.Config{Rules: rules}), etc.New(nil)
+		all.proc = &proc.View{Config: proc.Config{CPUs: c.Policy.Limits.ShowCPUs, Hostname: hostname(c)}}
+	}
+	if n := c.Policy.Limits.Processes; n > 0 {
+		all.processes = limits.NewProcesses(n, nil, nil)
 	}
 	var b strings.Builder
 	_, err = tableOf(all, c.DenySyscalls).WriteTo(&b)

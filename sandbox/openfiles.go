@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/sandlock/sandlock/fsvirt/etc"
 	"github.com/sandlock/sandlock/fsvirt/files"
 	"github.com/sandlock/sandlock/fsvirt/proc"
 	"github.com/sandlock/sandlock/fsvirt/walk"
@@ -45,12 +46,37 @@ func openFiles(p *parts, c *Compiled, opts Options) error {
 	if err != nil {
 		return err
 	}
-	p.proc, err = proc.New(proc.Config{Member: p.thread.Contains, Members: p.thread.Members, Mounts: mounts(o), Emit: p.emit})
+	var usage func() (uint64, uint64)
+	if p.memory != nil {
+		usage = p.memory.Usage
+	}
+	p.etc = etc.New(walker, etcFiles(hostname(c))...)
+	p.proc, err = proc.New(proc.Config{Member: p.thread.Contains, Members: p.thread.Members, Mounts: mounts(o), Emit: p.emit,
+		Hostname: hostname(c), CPUs: c.Policy.Limits.ShowCPUs, Memory: usage})
 	if err != nil {
 		return err
 	}
 	p.files = files.New(files.Config{Rules: rules, Walker: walker, Proc: p.proc.Open, Listed: o.listed, Emit: p.emit})
 	return nil
+}
+
+// hostname is what the command sees as the host's name.
+func hostname(c *Compiled) string {
+	if c.Policy.Name != "" {
+		return c.Policy.Name
+	}
+	return "sandlock"
+}
+
+// etcFiles are the files of /etc that would tell about the host. Names come from
+// the embedded resolver, whatever server is asked.
+func etcFiles(name string) []etc.File {
+	hosts := "127.0.0.1 localhost\n::1 localhost\n127.0.0.1 " + name + "\n"
+	resolv, err := os.ReadFile("/etc/resolv.conf")
+	if err != nil {
+		resolv = []byte("nameserver 127.0.0.1\n")
+	}
+	return []etc.File{{Path: "/etc/hosts", Content: []byte(hosts)}, {Path: "/etc/resolv.conf", Content: resolv}, {Path: "/etc/hostname", Content: []byte(name + "\n")}}
 }
 
 // ownStreams opens anew the files and terminals that the command has as its

@@ -25,13 +25,13 @@ func (s *Sandbox) waitOwn() (ExitState, error) {
 	}
 }
 
-// stopToo stops this process with the command, unless Pause did it, and wakes the
+// stopToo stops this process with the command, unless Pause or a limit did it, and wakes the
 // command when it goes on itself.
 func (s *Sandbox) stopToo() {
 	s.mu.Lock()
 	paused := s.paused
 	s.mu.Unlock()
-	if paused {
+	if l := s.compiled.Policy.Limits.CPU; paused || l > 0 && l < maxCPU {
 		return
 	}
 	// Sent to this very thread, the signal takes effect before the next line:

@@ -9,7 +9,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/sandlock/sandlock/internal/sys"
 	"github.com/sandlock/sandlock/netfilter/endpoint"
 	httprule "github.com/sandlock/sandlock/proxy/rule"
 	"golang.org/x/sys/unix"
@@ -39,7 +38,10 @@ type Policy struct {
 
 	Files *Files // nil: every file that the user may use
 
-	DenySyscalls []string // names as in syscalls(2) that fail with EPERM
+	Limits Limits
+
+	DenySyscalls  []string // names as in syscalls(2), or of groups, that fail with EPERM
+	AllowSyscalls []string // groups that Files would deny: sysv_ipc
 
 	HTTPAllow, HTTPDeny []RuleText // requests, METHOD[,METHOD] HOST[:PORTS][/PATH]
 	TLS                 TLSMode
@@ -103,15 +105,8 @@ func (p *Policy) Compile() (*Compiled, error) {
 		keep(err)
 		c.Unix = append(c.Unix, paths...)
 	}
-	for _, name := range p.DenySyscalls {
-		nr, ok := sys.SyscallNumber(name)
-		if !ok {
-			keep(fmt.Errorf("DenySyscalls: %q is no system call of this machine; syscalls(2) lists them", name))
-			continue
-		}
-		c.DenySyscalls = append(c.DenySyscalls, nr)
-	}
-	for _, check := range []func(*Policy) error{checkEnv, checkSurroundings, checkFDs, checkPortRemap} {
+	keep(c.compileSyscalls(p))
+	for _, check := range []func(*Policy) error{checkEnv, checkSurroundings, checkFDs, checkPortRemap, checkLimits} {
 		keep(check(p))
 	}
 	if err := errors.Join(errs...); err != nil {

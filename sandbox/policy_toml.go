@@ -39,6 +39,21 @@ type document struct {
 		Write []string `toml:"write"`
 		Deny  []string `toml:"deny"`
 	} `toml:"filesystem"`
+	Limits *struct {
+		Processes int    `toml:"processes"`
+		Memory    string `toml:"memory"`
+		OpenFiles uint64 `toml:"open_files"`
+		CPU       int    `toml:"cpu"`
+		CPUCores  []int  `toml:"cpu_cores"`
+		NumCPUs   int    `toml:"num_cpus"`
+	} `toml:"limits"`
+	Syscalls *struct {
+		ExtraAllow []string `toml:"extra_allow"`
+		ExtraDeny  []string `toml:"extra_deny"`
+	} `toml:"syscalls"`
+	Determinism *struct {
+		NoRandomizeMemory bool `toml:"no_randomize_memory"`
+	} `toml:"determinism"`
 	Program struct {
 		Env      map[string]string `toml:"env"`
 		CleanEnv bool              `toml:"clean_env"`
@@ -46,6 +61,9 @@ type document struct {
 		Timeout  string            `toml:"timeout"`
 		Name     string            `toml:"name"`
 		PassFD   []int             `toml:"pass_fd"`
+
+		NoCoreDump  bool `toml:"no_coredump"`
+		NoHugePages bool `toml:"no_huge_pages"`
 	} `toml:"program"`
 	Log struct {
 		File  string `toml:"file"`
@@ -108,6 +126,23 @@ func ParsePolicy(file string, text []byte) (*Policy, error) {
 		out.Files = &Files{Read: d.Filesystem.Read, Write: d.Filesystem.Write, Deny: d.Filesystem.Deny}
 	}
 	var errs []error
+	out.Limits.NoCoreDump, out.Limits.NoHugePages = p.NoCoreDump, p.NoHugePages
+	if l := d.Limits; l != nil {
+		out.Limits.Processes, out.Limits.OpenFiles, out.Limits.CPU, out.Limits.Cores, out.Limits.ShowCPUs = l.Processes, l.OpenFiles, l.CPU, l.CPUCores, l.NumCPUs
+		if l.Memory != "" {
+			n, err := ParseBytes(l.Memory)
+			if err != nil {
+				errs = append(errs, fmt.Errorf("%s: %w", source("limits.memory", 0), err))
+			}
+			out.Limits.Memory = n
+		}
+	}
+	if s := d.Syscalls; s != nil {
+		out.AllowSyscalls, out.DenySyscalls = s.ExtraAllow, s.ExtraDeny
+	}
+	if d.Determinism != nil {
+		out.Limits.FixedAddresses = d.Determinism.NoRandomizeMemory
+	}
 	servers, err := oneOrMore(n.DNSServer)
 	if err != nil {
 		errs = append(errs, fmt.Errorf("%s: network.dns_server: %w", file, err))
@@ -269,7 +304,7 @@ func unknownKey(key []string) string {
 		return msg + fmt.Sprintf("; did you mean %q?", best)
 	}
 	top := fields(reflect.TypeFor[document]())
-	for _, other := range []string{"network", "http", "filesystem", "program", "log"} {
+	for _, other := range []string{"network", "http", "filesystem", "limits", "syscalls", "determinism", "program", "log"} {
 		if _, ok := fields(top[other])[word]; ok {
 			return msg + fmt.Sprintf("; it belongs into [%s]", other)
 		}

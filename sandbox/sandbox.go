@@ -131,7 +131,7 @@ func (s *Sandbox) begin(ctx context.Context) error {
 func (r *run) launch(c *Compiled, o Options, stdio [3]int) error {
 	spec := launch.Spec{
 		Path: r.path, Argv: c.Policy.Command, Env: r.env, Dir: c.Policy.Dir, Filter: r.program,
-		FilterFlags: filterFlags, Stdio: stdio, PassFDs: c.Policy.PassFDs, Files: r.opened,
+		FilterFlags: filterFlags, Stdio: stdio, PassFDs: c.Policy.PassFDs, Files: r.opened, Limits: launchLimits(c.Policy.Limits),
 	}
 	fault := func(err error) { r.events.Emit(event.Event{Kind: event.Fault, Reason: err.Error()}) }
 	serve := func(listener int) {
@@ -166,6 +166,7 @@ func (r *run) launch(c *Compiled, o Options, stdio [3]int) error {
 	if !early {
 		serve(proc.Listener)
 	}
+	r.watch(c.Policy.Limits)
 	return nil
 }
 

@@ -122,7 +122,9 @@ func (p *policyFlags) compile(command []string) (*sandbox.Compiled, error) {
 	override(p.set, "timeout", &pol.Timeout, p.timeout)
 	switch {
 	case p.run != nil:
-		p.run.add(pol)
+		if err := p.run.add(pol); err != nil {
+			errs = append(errs, err)
+		}
 	case pol.Files != nil:
 		errs = append(errs, fmt.Errorf("--policy: %s: [filesystem] is for `sandlock run`; remove it, or use that", p.file))
 	}

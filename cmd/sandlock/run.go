@@ -1,15 +1,24 @@
 package main
 
 import (
+	"fmt"
+
 	"github.com/sandlock/sandlock/sandbox"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 )
 
+// defaultProcesses is how many processes a command of `run` may have at once.
+const defaultProcesses = 64
+
 // runFlags are the flags that only `run` has.
 type runFlags struct {
-	set               *pflag.FlagSet
-	read, write, deny []string
+	set                                *pflag.FlagSet
+	read, write, deny                  []string
+	memory                             string
+	limits                             sandbox.Limits
+	denySyscalls, allowSyscalls        []string
+	noCoreDump, noHugePages, fixedASLR bool
 }
 
 func newRunFlags(f *pflag.FlagSet) *runFlags {
@@ -17,17 +26,54 @@ func newRunFlags(f *pflag.FlagSet) *runFlags {
 	f.StringArrayVarP(&r.read, "fs-read", "r", nil, "let the command read and execute the file or tree at `PATH`; repeatable")
 	f.StringArrayVarP(&r.write, "fs-write", "w", nil, "let the command change the file or tree at `PATH` too; repeatable")
 	f.StringArrayVar(&r.deny, "fs-deny", nil, "close the file or tree at `PATH`, whatever else is open; repeatable")
+	f.IntVarP(&r.limits.Processes, "max-processes", "P", defaultProcesses, "`N` processes at once, threads not counted; 0 for any number")
+	f.StringVarP(&r.memory, "max-memory", "m", "", "memory of all processes together that is really used: `SIZE` such as 512M or 2G")
+	f.Uint64Var(&r.limits.OpenFiles, "max-open-files", 0, "`N` descriptors for each process")
+	f.IntVarP(&r.limits.CPU, "cpu", "c", 0, "run `PERCENT` of the time, 1 to 100")
+	f.IntSliceVar(&r.limits.Cores, "cpu-cores", nil, "run on these processors only: `N,N...`, from 0 on")
+	f.IntVar(&r.limits.ShowCPUs, "num-cpus", 0, "show `N` processors")
+	f.BoolVar(&r.noCoreDump, "no-coredump", false, "write no core dumps")
+	f.BoolVar(&r.noHugePages, "no-huge-pages", false, "use no huge pages")
+	f.BoolVar(&r.fixedASLR, "no-randomize-memory", false, "lay out memory the same way each time")
+	f.StringArrayVar(&r.denySyscalls, "extra-deny-syscall", nil, "refuse the system call or group `NAME` too; repeatable")
+	f.StringArrayVar(&r.allowSyscalls, "extra-allow-syscall", nil, "do not refuse the group `NAME`: sysv_ipc; repeatable")
 	return r
 }
 
 // add puts the flags into a policy that may come from a file.
-func (r *runFlags) add(p *sandbox.Policy) {
+func (r *runFlags) add(p *sandbox.Policy) error {
 	if p.Files == nil {
 		p.Files = &sandbox.Files{}
 	}
 	p.Files.Read = append(p.Files.Read, r.read...)
 	p.Files.Write = append(p.Files.Write, r.write...)
 	p.Files.Deny = append(p.Files.Deny, r.deny...)
+	p.DenySyscalls = append(p.DenySyscalls, r.denySyscalls...)
+	p.AllowSyscalls = append(p.AllowSyscalls, r.allowSyscalls...)
+	l := &p.Limits
+	if l.Processes == 0 || r.set.Changed("max-processes") {
+		l.Processes = r.limits.Processes
+	}
+	override(r.set, "max-open-files", &l.OpenFiles, r.limits.OpenFiles)
+	override(r.set, "cpu", &l.CPU, r.limits.CPU)
+	override(r.set, "cpu-cores", &l.Cores, r.limits.Cores)
+	override(r.set, "num-cpus", &l.ShowCPUs, r.limits.ShowCPUs)
+	override(r.set, "no-coredump", &l.NoCoreDump, r.noCoreDump)
+	override(r.set, "no-huge-pages", &l.NoHugePages, r.noHugePages)
+	override(r.set, "no-randomize-memory", &l.FixedAddresses, r.fixedASLR)
+	for _, flag := range []string{"max-open-files", "cpu", "num-cpus"} {
+		if f := r.set.Lookup(flag); f.Changed && f.Value.String() == "0" {
+			return fmt.Errorf("--%s: 0 is too little; leave the flag out for no limit", flag)
+		}
+	}
+	if r.set.Changed("max-memory") {
+		n, err := sandbox.ParseBytes(r.memory)
+		if err != nil {
+			return fmt.Errorf("--max-memory: %w", err)
+		}
+		l.Memory = n
+	}
+	return nil
 }
 
 func runCommand(exit *int) *cobra.Command {

@@ -16,7 +16,8 @@ const (
 	maxListing  = 32768 // bytes of entries a call; libraries ask for as many
 )
 
-// Register puts the listing of /proc into the table.
+// Register puts the listing of /proc into the table, and the calls that tell the
+// host's name and processors where those are not shown.
 func (v *View) Register(t *dispatch.Table) {
 	var nrs []int
 	for _, name := range []string{"getdents64", "getdents"} {
@@ -25,6 +26,12 @@ func (v *View) Register(t *dispatch.Table) {
 		}
 	}
 	t.Builtin(dispatch.Registration{Name: "proc.list", Syscalls: nrs, Handler: dispatch.HandlerFunc(v.list)})
+	if v.CPUs > 0 {
+		t.Builtin(dispatch.Registration{Name: "proc.affinity", Syscalls: []int{unix.SYS_SCHED_GETAFFINITY}, Handler: dispatch.HandlerFunc(v.affinity)})
+	}
+	if v.Hostname != "" {
+		t.Builtin(dispatch.Registration{Name: "proc.uname", Syscalls: []int{unix.SYS_UNAME}, Handler: dispatch.HandlerFunc(v.uname)})
+	}
 }
 
 // list answers getdents on the root of /proc: without the processes of others.

@@ -30,7 +30,8 @@ type Spec struct {
 	PassFDs     []int  // descriptors that stay open under their numbers; 0 to 2 only permits a socket there
 	// Files, unless nil, are all that the command may open, by itself; the program
 	// must be among them. They are opened and judged when Start is called.
-	Files []FileRule
+	Files  []FileRule
+	Limits Limits
 	// OnListener, if not nil, gets the listener and with it its ownership as soon
 	// as it exists, on a goroutine of its own: for filters that trap a call of the
 	// start itself (execve, dup3, fcntl, close_range). Start waits for the answers.
@@ -150,6 +151,7 @@ func start(layers Layers, s Spec) (*Process, error) {
 		}
 	}
 	p.add("signals", unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, uintptr(unsafe.Pointer(mask)), 0, sigsetSize)
+	bounds := p.bound(s.Limits)
 	p.add("landlock", unix.SYS_LANDLOCK_RESTRICT_SELF, uintptr(own), 0)
 	listener := new(int64)
 	*listener = -1
@@ -164,6 +166,9 @@ func start(layers Layers, s Spec) (*Process, error) {
 	}
 	p.add("unshare descriptors", unix.SYS_CLOSE_RANGE, ^uintptr(0)>>32, ^uintptr(0)>>32, unix.CLOSE_RANGE_UNSHARE)
 	p.descriptors(s)
+	if s.Limits.OpenFiles > 0 {
+		p.add("open files", unix.SYS_PRLIMIT64, 0, unix.RLIMIT_NOFILE, uintptr(unsafe.Pointer(&bounds.files)))
+	}
 	exec := "exec " + s.Path
 	p.add(exec, unix.SYS_EXECVE, uintptr(unsafe.Pointer(path)), uintptr(unsafe.Pointer(&argv[0])), uintptr(unsafe.Pointer(&env[0])))
 	// As execvp(3) does with a script that lacks "#!".
@@ -177,7 +182,7 @@ func start(layers Layers, s Spec) (*Process, error) {
 	pid, errno := clone(unix.CLONE_VM|unix.CLONE_VFORK|unix.CLONE_FILES|unix.CLONE_PIDFD|uintptr(unix.SIGCHLD),
 		uintptr(unsafe.Pointer(pidfd)), &p.steps[0], failed)
 	setSignals(*mask)
-	runtime.KeepAlive([]any{path, argv, env, shell, script, prog, s.Filter, dir, limit, p.steps, mask, dfl, capHeader, capData, listener, wake})
+	runtime.KeepAlive([]any{path, argv, env, shell, script, prog, s.Filter, dir, limit, p.steps, mask, dfl, capHeader, capData, listener, wake, bounds})
 	if wake != nil {
 		wake.end()
 	}
