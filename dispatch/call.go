@@ -132,6 +132,15 @@ func (c *Call) Release(fd int) {
 	}
 }
 
+// Keep takes a copy of a socket that the caller gets by AddFD, so that FD finds
+// it later where pidfd_getfd(2) is refused. fd stays owned by the caller of this
+// method.
+func (c *Call) Keep(fd int) {
+	if c.loop.kept != nil {
+		c.loop.kept.keep(c.loop, fd)
+	}
+}
+
 // AddFD installs a copy of fd in the caller at the number at (any if negative)
 // without answering the call. fd stays owned by the caller of this method.
 func (c *Call) AddFD(fd, at int, cloexec bool) (int, error) {

@@ -71,6 +71,17 @@ func (t *Table) NewLoop(listener int, fault func(error)) *Loop {
 	return l
 }
 
+// Keep takes copies of sockets that the first process has from its start (see
+// Table.KeepSockets). The descriptors stay the caller's.
+func (l *Loop) Keep(fds ...int) {
+	if l.kept == nil {
+		return
+	}
+	for _, fd := range fds {
+		l.kept.keep(l, fd)
+	}
+}
+
 // Start begins to receive. It returns at once.
 func (l *Loop) Start() {
 	l.spawn(l.generation.Load())

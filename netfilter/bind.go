@@ -141,7 +141,7 @@ func (f *Filter) listen(c *dispatch.Call) dispatch.Action {
 	if err := unix.Listen(fd, c.Int(1)); err != nil {
 		return dispatch.Fail(err)
 	}
-	if !f.PortRemap { // else getsockname has to find it
+	if !f.PortRemap && f.Datagrams == Contained { // else getsockname or accept has to find it
 		c.Release(fd)
 	}
 	if at, err := sys.LocalAddr(fd); err == nil {

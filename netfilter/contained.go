@@ -2,7 +2,6 @@ package netfilter
 
 import (
 	"context"
-	"encoding/binary"
 	"fmt"
 	"net"
 	"net/netip"
@@ -51,27 +50,11 @@ func (f *Filter) socket(c *dispatch.Call) dispatch.Action {
 // for: those could send to any other datagram socket of the host.
 func (f *Filter) socketpair(c *dispatch.Call) dispatch.Action {
 	flags := c.Int(1) & cloexecFlags
-	p, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC|flags, c.Int(2))
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC|flags, c.Int(2))
 	if err != nil {
 		return dispatch.Fail(err)
 	}
-	defer unix.Close(p[0])
-	defer unix.Close(p[1])
-	var out [8]byte
-	if err := c.Write(c.Arg(3), out[:]); err != nil {
-		return dispatch.Fail(err)
-	}
-	for i, fd := range p {
-		n, err := c.AddFD(fd, -1, flags&unix.SOCK_CLOEXEC != 0)
-		if err != nil {
-			return dispatch.Fail(err)
-		}
-		binary.NativeEndian.PutUint32(out[4*i:], uint32(n))
-	}
-	if err := c.Write(c.Arg(3), out[:]); err != nil {
-		return dispatch.Fail(err)
-	}
-	return dispatch.Return(0)
+	return f.handPair(c, pair, flags&unix.SOCK_CLOEXEC != 0)
 }
 
 func (f *Filter) startContained() error {

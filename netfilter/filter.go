@@ -159,7 +159,7 @@ func (f *Filter) Register(t *dispatch.Table) {
 	reg("net.interface", f.interfaceIoctl, interfaceRead(), unix.SYS_IOCTL)
 	reg("net.connect", f.connect, nil, unix.SYS_CONNECT)
 	if f.Create {
-		reg("net.create", f.create, created(f.Datagrams), unix.SYS_SOCKET)
+		f.registerCreated(reg)
 	}
 	if f.Datagrams == Mediated {
 		f.registerMediated(reg)

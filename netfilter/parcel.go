@@ -236,8 +236,12 @@ func (s *sending) control(p *parcel, b []byte) (err error) {
 	if s.domain == unix.AF_UNIX {
 		p.control, err = message.UnixControl(b, func(fd int) (int, error) {
 			n, err := s.c.FD(fd)
-			if err == nil {
+			switch {
+			case err == nil:
 				p.files = append(p.files, n)
+			case err == unix.ENOTSOCK && s.f.Create:
+				s.refuse("only sockets can be passed on here, because pidfd_getfd(2) is refused")
+				err = unix.EPERM
 			}
 			return n, err
 		})
@@ -246,14 +250,19 @@ func (s *sending) control(p *parcel, b []byte) (err error) {
 	var bad message.Control
 	p.control, bad, err = message.InetControl(b)
 	if errors.Is(err, unix.EPERM) {
-		proto := endpoint.TCP
-		if !s.stream() {
-			proto, _ = datagramProtocol(s.proto)
-		}
-		s.f.Emit(event.Event{
-			Kind: event.Deny, PID: int32(s.c.TGID()), Syscall: s.c.Name(), Protocol: proto.String(),
-			Reason: "control messages of level " + strconv.Itoa(int(bad.Level)) + " and type " + strconv.Itoa(int(bad.Type)) + " are not sent",
-		})
+		s.refuse("control messages of level " + strconv.Itoa(int(bad.Level)) + " and type " + strconv.Itoa(int(bad.Type)) + " are not sent")
 	}
 	return err
+}
+
+// refuse reports a message that is not sent whatever the rules say.
+func (s *sending) refuse(reason string) {
+	proto := "unix"
+	if s.domain != unix.AF_UNIX {
+		proto = endpoint.TCP.String()
+		if p, datagram := datagramProtocol(s.proto); datagram {
+			proto = p.String()
+		}
+	}
+	s.f.Emit(event.Event{Kind: event.Deny, PID: int32(s.c.TGID()), Syscall: s.c.Name(), Protocol: proto, Reason: reason})
 }

@@ -22,6 +22,9 @@ type readiness struct {
 	done    chan struct{}
 }
 
+// timeout is the time of SO_RCVTIMEO or SO_SNDTIMEO, 0 for none (socket(7)).
+func timeout(t *unix.Timeval) time.Duration { return time.Duration(t.Nano()) }
+
 // wait blocks until one of the events or an error is there on fd, which must stay
 // open and be waited for only once. It fails with EAGAIN after the time, 0 meaning
 // for ever, and with EINTR when ctx or the filter ends.

@@ -88,7 +88,7 @@ func (r *receiving) wait(ctx context.Context) dispatch.Action {
 		return dispatch.Fail(err)
 	}
 	var deadline time.Time
-	if d := time.Duration(limit.Nano()); d > 0 {
+	if d := timeout(limit); d > 0 {
 		deadline = time.Now().Add(d)
 	}
 	for {

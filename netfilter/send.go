@@ -217,7 +217,7 @@ func (s *sending) finish(ctx context.Context, p *parcel) (sent int, err error) {
 		return 0, err
 	}
 	var deadline time.Time
-	if d := time.Duration(limit.Nano()); d > 0 {
+	if d := timeout(limit); d > 0 {
 		deadline = time.Now().Add(d)
 	}
 	for {

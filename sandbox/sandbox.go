@@ -12,6 +12,7 @@ import (
 	"github.com/sandlock/sandlock/dispatch"
 	"github.com/sandlock/sandlock/internal/event"
 	"github.com/sandlock/sandlock/internal/launch"
+	"github.com/sandlock/sandlock/netfilter"
 	"golang.org/x/sys/unix"
 )
 
@@ -136,6 +137,9 @@ func (r *run) launch(c *Compiled, o Options, stdio [3]int) error {
 	fault := func(err error) { r.events.Emit(event.Event{Kind: event.Fault, Reason: err.Error()}) }
 	serve := func(listener int) {
 		r.loop = r.table.NewLoop(listener, fault)
+		if r.datagrams == netfilter.Mediated {
+			r.loop.Keep(append(stdio[:], c.Policy.PassFDs...)...)
+		}
 		r.loop.Start()
 	}
 	early := launch.TrapsStart(r.table.Trapped())

@@ -13,7 +13,7 @@ commands=(
 	curl:curl wget:wget git:git python3:python3 node:nodejs npm:npm openssl:openssl redis-server:redis-server
 	redis-cli:redis-tools ssh:openssh-client /usr/sbin/sshd:openssh-server gcc:gcc javac:openjdk-17-jdk-headless musl-gcc:musl-tools dig:dnsutils host:bind9-host
 	nc:netcat-openbsd perl:perl ruby:ruby php:php-cli gnutls-cli:gnutls-bin
-	ip:iproute2 busybox:busybox strace:strace setpriv:util-linux getent:libc-bin
+	ip:iproute2 ping:iputils-ping traceroute:traceroute logger:bsdutils busybox:busybox strace:strace setpriv:util-linux getent:libc-bin
 )
 packages=(python3-venv python3-requests python3-httpx python3-aiohttp python3-pycurl python3-psutil python3-ifaddr python3-pip libc6-dev) # they have no command of their own
 

@@ -42,7 +42,7 @@ func openUnix(t *testing.T, network, kind string) string {
 // anything.
 func TestAddressRaces(t *testing.T) {
 	p := lab.Probe(t)
-	for _, c := range []string{"race-connect", "race-sendto", "race-sendmsg", "race-sendmmsg"} {
+	for _, c := range []string{"race-connect", "race-sendto", "race-sendmsg", "race-sendmmsg", "race-udp", "race-header", "race-socket"} {
 		t.Run(c, func(t *testing.T) {
 			good, bad := netip.AddrPortFrom(lab.Allowed4, 0), netip.AddrPortFrom(lab.Evil4, 0)
 			if c == "race-connect" {
@@ -58,15 +58,21 @@ func TestAddressRaces(t *testing.T) {
 				if !reached(m.Since(t), bad) {
 					t.Fatal("control: the race is never won without a sandbox")
 				}
-				m = lab.Now()
-				r := lab.Net(t, u, []string{"--quiet", "--allow", good.String()}, p, c, raceSeconds(), gip, gport, bip, bport, n)
-				if r.Code != 0 {
-					t.Fatalf("code %d: %s%s", r.Code, r.Stdout, r.Stderr)
+				schemes := []string{"", "udp://"} // for datagrams, each mode
+				if c == "race-connect" {
+					schemes = schemes[:1]
 				}
-				if reached(m.Since(t), bad) {
-					t.Error("the denied sink was reached")
+				for _, scheme := range schemes {
+					m = lab.Now()
+					r := lab.Net(t, u, []string{"--quiet", "--allow", scheme + good.String()}, p, c, raceSeconds(), gip, gport, bip, bport, n)
+					if r.Code != 0 {
+						t.Fatalf("code %d: %s%s", r.Code, r.Stdout, r.Stderr)
+					}
+					if reached(m.Since(t), bad) {
+						t.Errorf("%q: the denied sink was reached", scheme)
+					}
+					t.Log(scheme, strings.TrimSpace(r.Stdout))
 				}
-				t.Log(strings.TrimSpace(r.Stdout))
 			})
 		})
 	}

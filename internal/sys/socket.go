@@ -24,6 +24,18 @@ func Bind(fd int, sa []byte) error {
 	return errno(e)
 }
 
+// Accept is accept4(2); it returns the new descriptor, owned by the caller, and the
+// peer's address as bytes. It may block.
+func Accept(fd, flags int) (n int, sa []byte, err error) {
+	sa = make([]byte, SockaddrMax)
+	size := uint32(len(sa))
+	r, _, e := unix.Syscall6(unix.SYS_ACCEPT4, uintptr(fd), addr(sa), uintptr(unsafe.Pointer(&size)), uintptr(flags), 0, 0)
+	if e != 0 {
+		return -1, nil, e
+	}
+	return int(r), sa[:min(int(size), len(sa))], nil
+}
+
 // AttachFilter attaches a classic BPF program to a socket (socket(7)).
 func AttachFilter(fd int, prog []unix.SockFilter) error {
 	return unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER,

@@ -36,6 +36,45 @@ static int to(int fd, char **v)
 
 static int dgram(int c, char **v) { return to(socket(AF_UNIX, SOCK_DGRAM, 0), v); }
 
+static int dgram_connect(int c, char **v)
+{
+	struct address a = unix_address(v[0]);
+	int fd = socket(AF_UNIX, SOCK_DGRAM, 0);
+	if (fd < 0)
+		return failed("socket");
+	if (connect(fd, (void *)&a.ss, a.len))
+		return failed("connect");
+	if (send(fd, v[1], strlen(v[1]), 0) < 0)
+		return failed("send");
+	return done("sent");
+}
+
+static int dgram_message(int c, char **v, int many)
+{
+	struct address a = unix_address(v[0]);
+	struct iovec io = {v[1], strlen(v[1])};
+	struct mmsghdr m = {{&a.ss, a.len, &io, 1}};
+	int fd = socket(AF_UNIX, SOCK_DGRAM, 0);
+	if (fd < 0)
+		return failed("socket");
+	if ((many ? sendmmsg(fd, &m, 1, 0) : sendmsg(fd, &m.msg_hdr, 0)) < 0)
+		return failed("sendmsg");
+	return done("sent");
+}
+
+static int dgram_sendmsg(int c, char **v) { return dgram_message(c, v, 0); }
+static int dgram_sendmmsg(int c, char **v) { return dgram_message(c, v, 1); }
+
+static int dgram_relative(int c, char **v)
+{
+	char *name = strrchr(v[0], '/');
+	*name = 0;
+	if (chdir(v[0]))
+		return failed("chdir");
+	v[0] = name + 1;
+	return to(socket(AF_UNIX, SOCK_DGRAM, 0), v);
+}
+
 static int pair(int c, char **v)
 {
 	int p[2];
@@ -74,5 +113,6 @@ static int inherited(int c, char **v)
 	return done("written");
 }
 
-PROBES({"unix-stream", stream}, {"unix-seqpacket", seqpacket}, {"unix-dgram", dgram},
+PROBES({"unix-stream", stream}, {"unix-seqpacket", seqpacket}, {"unix-dgram", dgram}, {"unix-dgram-connect", dgram_connect},
+	{"unix-dgram-sendmsg", dgram_sendmsg}, {"unix-dgram-sendmmsg", dgram_sendmmsg}, {"unix-dgram-relative", dgram_relative},
 	{"unix-pair", pair}, {"unix-by-fd", by_fd}, {"inherited", inherited}, {"receive", receive})
