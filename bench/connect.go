@@ -12,6 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+const maxNetlink = 60 * time.Microsecond // of a netlink socket's life in a sandbox
+
 const backlog = 1024 // of the sink; more than one round's connections
 
 // sink is a listener on loopback that takes nothing during a round, so that no
@@ -84,9 +86,12 @@ func connects(b *bench) error {
 			return w.ask(n, "connect", "127.0.0.1", port, want)
 		}
 	}
+	kind := func(family, typ int) []string { return []string{strconv.Itoa(family), strconv.Itoa(typ)} }
+	tcp, udp, netlink := kind(unix.AF_INET, unix.SOCK_STREAM), kind(unix.AF_INET, unix.SOCK_DGRAM), kind(unix.AF_NETLINK, unix.SOCK_RAW)
 	s, err := measure.Interleave(b.rounds(200), to(bare, open.port, "ok"), to(boxed, open.port, "ok"),
 		to(bare, closed.port, "refused"), to(boxed, closed.port, "refused"),
-		least.subject(n, "peername"), bare.subject(n, "peername"), bare.subject(n, "socket"), boxed.subject(n, "socket"))
+		least.subject(n, "peername"), bare.subject(n, "peername"), bare.subject(n, "socket", tcp...), boxed.subject(n, "socket", tcp...),
+		boxed.subject(n, "socket", netlink...), boxed.subject(n, "socket", udp...))
 	if err != nil {
 		return err
 	}
@@ -102,5 +107,7 @@ func connects(b *bench) error {
 	more = float64(at(7)-at(6)) / float64(floor)
 	b.table.add(row{name: "socket and close, TCP", bare: span(at(6)), boxed: span(at(7)), ratio: times(float64(at(7)) / float64(at(6))),
 		bar: fmt.Sprintf("bare + %.2f (<= 1) notifications", more), holds: more <= 1})
+	b.table.add(row{name: "socket and close, netlink", boxed: span(at(8)), bar: "<= " + span(maxNetlink), holds: at(8) <= maxNetlink})
+	b.table.add(row{name: "socket and close, UDP", boxed: span(at(9))})
 	return nil
 }

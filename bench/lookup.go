@@ -11,7 +11,7 @@ import (
 func lookups(b *bench) error {
 	const n, fresh, kept = 5, "fresh.test", "kept.test"
 	lab.SetRecords(fresh, fresh+". 0 IN A "+serverAddr.String())
-	lab.SetRecords(kept, kept+". 600 IN A "+serverAddr.String())
+	lab.SetRecords(kept, kept+". 600 IN A "+serverAddr.String(), kept+". 600 IN AAAA "+lab.Allowed6.String())
 	bare, boxed, err := b.pair([]string{"--allow", fresh, "--allow", kept}, b.worker())
 	if err != nil {
 		return err

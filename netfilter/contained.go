@@ -27,23 +27,47 @@ type containment struct {
 	err    error
 	cookie uint64 // SO_NETNS_COOKIE of the namespace
 	conns  []*net.UDPConn
+	stock  stock
 }
 
 // socket gives a datagram socket that is born in the empty namespace.
 func (f *Filter) socket(c *dispatch.Call) dispatch.Action {
-	domain, typ, proto := c.Int(0), c.Int(1), c.Int(2)
+	domain, typ := c.Int(0), c.Int(1) // the filter lets only protocol 0 and UDP, the same, come here
+	if fd, low := f.contain.stock.take(domain); fd >= 0 {
+		if low && f.ctx.Err() == nil {
+			f.wg.Go(func() { f.contain.makeStock(domain) })
+		}
+		return injectSocket(fd, typ)
+	}
 	return dispatch.Defer(func(context.Context) dispatch.Action {
 		f.contain.once.Do(func() { f.contain.err = f.startContained() })
 		if err := f.contain.err; err != nil {
 			f.Emit(event.Event{Kind: event.Fault, PID: int32(c.PID()), Reason: "datagram sockets: " + err.Error()})
 			return dispatch.Errno(unix.EACCES)
 		}
-		fd, err := f.contain.helper.Socket(domain, typ|unix.SOCK_CLOEXEC, proto)
-		if err != nil {
+		if err := f.contain.makeStock(domain); err != nil {
 			return dispatch.Fail(err)
 		}
-		return dispatch.InjectFD(fd, typ&unix.SOCK_CLOEXEC != 0)
+		fd, _ := f.contain.stock.take(domain)
+		if fd < 0 { // others were quicker
+			var err error
+			if fd, err = f.contain.helper.Socket(domain, unix.SOCK_DGRAM, 0); err != nil {
+				return dispatch.Fail(err)
+			}
+		}
+		return injectSocket(fd, typ)
 	})
+}
+
+// injectSocket gives fd, which it owns, the flags of a socket call and hands it over.
+func injectSocket(fd, typ int) dispatch.Action {
+	if typ&unix.SOCK_NONBLOCK != 0 {
+		if err := unix.SetNonblock(fd, true); err != nil {
+			unix.Close(fd)
+			return dispatch.Fail(err)
+		}
+	}
+	return dispatch.InjectFD(fd, typ&unix.SOCK_CLOEXEC != 0)
 }
 
 // socketpair gives a pair of SEQPACKET sockets where datagram ones were asked
@@ -127,7 +151,7 @@ func (f *Filter) connectContained(c *dispatch.Call, fd int, sa []byte) dispatch.
 	}
 	err := sys.Connect(fd, sa)
 	if err == nil {
-		f.remember(fd, c.PID())
+		f.remember(fd, c.TGID())
 	}
 	return dispatch.Result(0, err)
 }
@@ -140,7 +164,7 @@ func (x *containment) holds(fd int) bool {
 	return err == nil && x.helper != nil && cookie == x.cookie
 }
 
-// remember notes who uses a local port, so that the log can name it.
+// remember notes which process uses a local port, so that the log can name it.
 func (f *Filter) remember(fd, pid int) {
 	if local, err := sys.LocalAddr(fd); err == nil {
 		f.ports.put(local.Port(), int32(pid))
@@ -148,6 +172,7 @@ func (f *Filter) remember(fd, pid int) {
 }
 
 func (x *containment) close() {
+	x.stock.close()
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	for _, c := range x.conns {

@@ -161,7 +161,7 @@ func (f *Filter) disconnect(fd int, sa []byte) dispatch.Action {
 // asks notes that a socket of the caller's asks the resolver.
 func (f *Filter) asks(c *dispatch.Call, fd int, cookie uint64) {
 	if local, err := sys.LocalAddr(fd); err == nil {
-		f.ports.put(local.Port(), int32(c.PID()))
+		f.ports.put(local.Port(), int32(c.TGID()))
 	}
 	f.askers.put(cookie, struct{}{})
 }

@@ -80,7 +80,7 @@ type mediated struct {
 	decoys  chan struct{}                   // places for sockets that are watched
 	asked   bounded[uint64, netip.AddrPort] // the peer that a connected socket asked for
 	askers  bounded[uint64, struct{}]       // sockets that asked the resolver
-	ports   bounded[uint16, int32]          // local port -> thread that uses it
+	ports   bounded[uint16, int32]          // local port -> process that uses it
 }
 
 // New returns the filter for a policy. Close ends what it started.

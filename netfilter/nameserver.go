@@ -9,7 +9,6 @@ import (
 	"os"
 	"sync"
 
-	"github.com/sandlock/sandlock/dispatch"
 	"github.com/sandlock/sandlock/internal/sys"
 	"github.com/sandlock/sandlock/netfilter/resolver"
 	"golang.org/x/sys/unix"
@@ -105,7 +104,14 @@ func (f *Filter) serveQueries(conn *net.UDPConn, anyone bool) {
 		if !known && !anyone {
 			continue
 		}
-		query, control := append([]byte(nil), buf[:n]...), source(oob[:on])
+		ctx, control := asker(f.ctx, pid), source(oob[:on])
+		if answer, ok := f.Resolver.Answer(ctx, buf[:n], false); ok {
+			if answer != nil {
+				conn.WriteMsgUDPAddrPort(answer, control, from)
+			}
+			continue
+		}
+		query := append([]byte(nil), buf[:n]...)
 		select {
 		case places <- struct{}{}:
 		default:
@@ -115,7 +121,7 @@ func (f *Filter) serveQueries(conn *net.UDPConn, anyone bool) {
 		go func() {
 			defer f.wg.Done()
 			defer func() { <-places }()
-			if answer := f.Resolver.Handle(asker(f.ctx, pid), query, false); answer != nil {
+			if answer := f.Resolver.Handle(ctx, query, false); answer != nil {
 				conn.WriteMsgUDPAddrPort(answer, control, from)
 			}
 		}()
@@ -127,7 +133,7 @@ func asker(ctx context.Context, pid int32) context.Context {
 	if pid == 0 {
 		return ctx
 	}
-	return resolver.WithPID(ctx, int32(dispatch.TGID(int(pid))))
+	return resolver.WithPID(ctx, pid)
 }
 
 // source turns the control message that tells where a datagram was sent to into

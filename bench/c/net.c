@@ -42,10 +42,12 @@ static int connects(int n, int argc, char **argv)
 	return 0;
 }
 
+/* FAMILY TYPE: makes and closes a socket */
 static int sockets(int n, int argc, char **argv)
 {
+	int family = atoi(argv[0]), type = atoi(argv[1]);
 	for (int i = 0; i < n; i++) {
-		int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+		int fd = socket(family, type | SOCK_CLOEXEC, 0);
 		if (fd < 0)
 			return -1;
 		close(fd);

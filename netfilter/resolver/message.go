@@ -20,47 +20,59 @@ const (
 	optionExtended  = 15                   // EDNS option code of an extended error, RFC 8914
 )
 
+// Answer is Handle for what needs no upstream; ok is false when Handle must be
+// asked. It does not block.
+func (r *Resolver) Answer(ctx context.Context, query []byte, tcp bool) (out []byte, ok bool) {
+	return r.handle(ctx, query, tcp, false)
+}
+
 // Handle answers one DNS message, which came over UDP or TCP (without the length
 // in front). It returns the answer, owned by the caller, at most 65535 bytes and
 // over UDP at most what the client's EDNS or RFC 1035 says; nil means that the
 // message deserves none. It blocks for the upstream, at most flightLimit or until
 // ctx ends, and never panics.
-func (r *Resolver) Handle(ctx context.Context, query []byte, tcp bool) (out []byte) {
+func (r *Resolver) Handle(ctx context.Context, query []byte, tcp bool) []byte {
+	out, _ := r.handle(ctx, query, tcp, true)
+	return out
+}
+
+// handle answers; without wait, ok is false where upstream would be asked.
+func (r *Resolver) handle(ctx context.Context, query []byte, tcp, wait bool) (out []byte, ok bool) {
 	if len(query) < headerLen || query[2]&0x80 != 0 {
-		return nil
+		return nil, true
 	}
 	defer func() {
 		if recover() != nil {
-			out = bare(query, dnsmessage.RCodeServerFailure)
+			out, ok = bare(query, dnsmessage.RCodeServerFailure), true
 		}
 	}()
 	if opcode := query[2] >> 3 & 0xf; opcode != 0 {
-		return bare(query, dnsmessage.RCodeNotImplemented)
+		return bare(query, dnsmessage.RCodeNotImplemented), true
 	}
 	if len(query) > maxQuery {
-		return bare(query, dnsmessage.RCodeFormatError)
+		return bare(query, dnsmessage.RCodeFormatError), true
 	}
 	if end, ok := dotted(query); ok {
-		return r.refuseDotted(ctx, query, end)
+		return r.refuseDotted(ctx, query, end), true
 	}
 	q, err := parseQuery(query)
 	if err != nil {
-		return bare(query, dnsmessage.RCodeFormatError)
+		return bare(query, dnsmessage.RCodeFormatError), true
 	}
 	var a answer
 	if q.version != 0 {
 		a.rcode = rcodeBadVersion
-	} else {
-		a = r.decide(ctx, q.question)
+	} else if a, ok = r.decide(ctx, q.question, wait); !ok {
+		return nil, false
 	}
 	size := q.size
 	if tcp {
 		size = maxStream
 	}
 	if out, err = q.reply(a, size); err != nil {
-		return bare(query, dnsmessage.RCodeServerFailure)
+		return bare(query, dnsmessage.RCodeServerFailure), true
 	}
-	return out
+	return out, true
 }
 
 // request is a query as far as it matters.

@@ -165,22 +165,26 @@ func (r *Resolver) bindHosts() {
 }
 
 // decide says what the answer to a question is, and asks upstream if it must.
-func (r *Resolver) decide(ctx context.Context, q dnsmessage.Question) answer {
+// Without wait it does not, and ok is then false.
+func (r *Resolver) decide(ctx context.Context, q dnsmessage.Question, wait bool) (a answer, ok bool) {
 	if q.Class != dnsmessage.ClassINET {
-		return failure(dnsmessage.RCodeRefused, codeNotSupported, "only class IN is served")
+		return failure(dnsmessage.RCodeRefused, codeNotSupported, "only class IN is served"), true
 	}
 	if q.Type == dnsmessage.TypePTR {
-		return r.pointer(q.Name)
+		return r.pointer(q.Name), true
 	}
 	told := Query{Name: escaped(q.Name), Type: typeName(q.Type)}
-	a, v := r.judge(ctx, q)
+	a, v, ok := r.judge(ctx, q, wait)
+	if !ok {
+		return a, false
+	}
 	told.Verdict, told.Err = v, a.err
 	r.report(ctx, told)
 	for _, no := range a.refused {
 		told.Addr, told.Verdict, told.Err = no.addr, no.verdict, nil
 		r.report(ctx, told)
 	}
-	return a
+	return a, true
 }
 
 func (r *Resolver) report(ctx context.Context, q Query) {
@@ -189,41 +193,43 @@ func (r *Resolver) report(ctx context.Context, q Query) {
 }
 
 // judge answers a question about a name, with the verdict about the name.
-func (r *Resolver) judge(ctx context.Context, q dnsmessage.Question) (answer, endpoint.Verdict) {
+func (r *Resolver) judge(ctx context.Context, q dnsmessage.Question, wait bool) (a answer, v endpoint.Verdict, ok bool) {
 	n, ok := questionName(q.Name)
 	if !ok {
-		return denied(endpoint.Verdict{}), endpoint.Verdict{}
+		return denied(endpoint.Verdict{}), endpoint.Verdict{}, true
 	}
 	if isLocalhost(n) {
-		return r.local(n, q.Type, loopback()), endpoint.Verdict{Allowed: true, Reason: endpoint.AllowRule}
+		return r.local(n, q.Type, loopback()), endpoint.Verdict{Allowed: true, Reason: endpoint.AllowRule}, true
 	}
-	v := r.config.Policy.Name(n)
+	v = r.config.Policy.Name(n)
 	if !v.Allowed && !r.config.Audit {
-		return denied(v), v
+		return denied(v), v, true
 	}
 	if !served(q.Type) {
 		a := failure(dnsmessage.RCodeRefused, codeNotSupported, ErrType.Error())
 		a.err = ErrType
-		return a, endpoint.Verdict{}
+		return a, endpoint.Verdict{}, true
 	}
 	if addrs, ok := r.hosts[n]; ok {
-		return r.local(n, q.Type, addrs), v
+		return r.local(n, q.Type, addrs), v, true
 	}
-	return r.lookup(ctx, question{n, q.Type}), v
+	a, ok = r.lookup(ctx, question{n, q.Type}, wait)
+	return a, v, ok
 }
 
 // lookup answers from the cache, or from upstream together with everybody else
-// who asks the same at the same time.
-func (r *Resolver) lookup(ctx context.Context, q question) answer {
-	a, ok := r.cache.get(q, r.now())
-	if !ok {
+// who asks the same at the same time, if it may wait.
+func (r *Resolver) lookup(ctx context.Context, q question, wait bool) (a answer, ok bool) {
+	a, ok = r.cache.get(q, r.now())
+	if !ok && wait {
+		ok = true
 		a = r.flights.do(ctx, q, func(ctx context.Context) answer {
 			a := r.resolve(ctx, q)
 			r.cache.put(q, a, r.now())
 			return a
 		})
 	}
-	return a
+	return a, ok
 }
 
 // served tells whether queries of a type are answered. PTR has its own way.
