@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -193,7 +194,17 @@ func (p *parts) reportQuery(audit bool) func(resolver.Query) {
 			e.Rule, e.Source = r.Text, r.Source
 		}
 		p.emit(e)
+		if unresolved(q) {
+			p.emit(event.Event{Kind: event.Fault, PID: q.PID, Protocol: "dns", Name: q.Name,
+				Reason: "the name is allowed, but no name server answers: " + q.Err.Error() + "; --dns-server names another one"})
+		}
 	}
+}
+
+// unresolved tells whether an allowed name has no answer for a reason that lies
+// outside: without a word people would blame the policy.
+func unresolved(q resolver.Query) bool {
+	return q.Verdict.Allowed && q.Err != nil && !errors.Is(q.Err, resolver.ErrType) && !errors.Is(q.Err, context.Canceled)
 }
 
 func openTable(p *parts, c *Compiled, o Options) (err error) {
