@@ -18,6 +18,9 @@ var ErrGone = errors.New("the caller is gone")
 type Call struct {
 	n    sys.Notification
 	loop *Loop
+
+	text   []byte // the string that was read last, and where it lies
+	textAt uint64
 }
 
 // Nr returns the number of the system call.
@@ -72,19 +75,37 @@ func (c *Call) ReadRanges(from []sys.Range, buf []byte) error {
 	return nil
 }
 
+// firstPiece is how much of a string is read at once: most paths are shorter.
+const firstPiece = 256
+
 // ReadString reads a string that ends in NUL, of at most max bytes with the NUL.
-// It fails with ENAMETOOLONG when there is no NUL in them.
+// It fails with ENAMETOOLONG when there is no NUL in them. All handlers of a call
+// get what the first one read, which must not be changed.
 func (c *Call) ReadString(addr uint64, max int) ([]byte, error) {
+	if c.text != nil && c.textAt == addr && len(c.text) < max {
+		return c.text, nil
+	}
+	text, err := c.readString(addr, max)
+	if err == nil {
+		c.text, c.textAt = text, addr
+	}
+	return text, err
+}
+
+func (c *Call) readString(addr uint64, max int) ([]byte, error) {
 	const page = 4096
-	var out []byte
-	for len(out) < max {
+	out := []byte{}
+	for piece := firstPiece; len(out) < max; piece = page {
 		n := int(page - addr%page)
-		n = min(n, max-len(out))
+		n = min(n, piece, max-len(out))
 		buf := make([]byte, n)
 		if err := c.Read(addr, buf); err != nil {
 			return nil, err
 		}
 		if i := bytes.IndexByte(buf, 0); i >= 0 {
+			if len(out) == 0 {
+				return buf[:i], nil
+			}
 			return append(out, buf[:i]...), nil
 		}
 		out = append(out, buf...)

@@ -34,7 +34,12 @@ func openTrust(p *parts, c *Compiled, _ Options) error {
 	if err != nil {
 		return err
 	}
+	var may func(*walk.Object) bool
+	if p.files != nil {
+		may = p.files.MayRead
+	}
 	p.trust = trust.New(trust.Config{
+		May:       may,
 		Authority: p.http, Walker: walker, Bundles: append(trust.Named(p.env), c.Policy.InjectCA...),
 		Fault: func(err error) { p.emit(event.Event{Kind: event.Fault, Reason: err.Error()}) },
 	})

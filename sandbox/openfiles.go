@@ -56,7 +56,7 @@ func openFiles(p *parts, c *Compiled, opts Options) error {
 	if err != nil {
 		return err
 	}
-	p.files = files.New(files.Config{Rules: rules, Walker: walker, Proc: p.proc.Open, Listed: o.listed, Emit: p.emit})
+	p.files = files.New(files.Config{Rules: rules, Walker: walker, Proc: p.proc.Open, Listed: o.listed, Static: static(rules), Emit: p.emit})
 	return nil
 }
 
@@ -143,6 +143,18 @@ func fileRules(o opened, deny []string) (*files.Rules, error) {
 		}
 	}
 	return rules, nil
+}
+
+// static are the system's trees, by every name that they have, as far as they are
+// open and the command cannot change them.
+func static(rules *files.Rules) []string {
+	var out []string
+	for _, path := range systemTrees {
+		if real, err := filepath.EvalSymlinks(path); err == nil && !strings.HasPrefix(path, "/sys/") && rules.Access(real) == files.Read {
+			out = append(out, path)
+		}
+	}
+	return out
 }
 
 // fileSystems names the types of statfs(2) for the mount tables.

@@ -21,6 +21,9 @@ type Config struct {
 	// Listed are directories that the command may list although Landlock does not
 	// open the tree below: something in it is closed.
 	Listed []string
+	// Static are directories, free of links in their own names, that the command
+	// cannot change and whose content is known not to lead to /proc.
+	Static []string
 	Emit   func(event.Event) // never blocks
 }
 
@@ -92,6 +95,16 @@ func (f *Filter) refuse(c *dispatch.Call, name, reason, rule, allow string) disp
 	f.Emit(event.Event{Kind: event.Deny, PID: int32(dispatch.TGID(c.PID())), Syscall: c.Name(), Protocol: "file", Path: name,
 		Reason: reason, Rule: rule, AllowWith: allow})
 	return dispatch.Errno(unix.EACCES)
+}
+
+// MayRead tells whether the rules let the command read an object.
+func (f *Filter) MayRead(o *walk.Object) bool {
+	name, placed, err := named(o)
+	if err != nil || !placed {
+		return err == nil
+	}
+	rule, err := f.Rules.Denied(o, name)
+	return err == nil && rule == "" && f.Rules.Access(name) >= Read
 }
 
 const (

@@ -1,6 +1,7 @@
 package files
 
 import (
+	"bytes"
 	"context"
 
 	"github.com/sandlock/sandlock/dispatch"
@@ -23,6 +24,9 @@ func (f *Filter) open(c *dispatch.Call) dispatch.Action {
 		return dispatch.Fail(err)
 	}
 	strict := f.Rules.HasDenied()
+	if !strict && f.static(&r) {
+		return dispatch.Continue()
+	}
 	if r.Flags&unix.O_CREAT != 0 {
 		return f.create(c, &r, strict)
 	}
@@ -48,6 +52,21 @@ func (f *Filter) open(c *dispatch.Call) dispatch.Action {
 		})
 	}
 	return f.reopen(c, &r, &o)
+}
+
+// static tells whether a request reads by a plain name in a directory that leads
+// nowhere else: most opens of programs and libraries do. The kernel judges it, and
+// a link that does lead to /proc after all is closed.
+func (f *Filter) static(r *open.Request) bool {
+	if r.Flags&(unix.O_CREAT|unix.O_PATH) != 0 || r.Writes() || bytes.Contains(r.Path, []byte("/..")) {
+		return false
+	}
+	for _, dir := range f.Static {
+		if len(r.Path) > len(dir) && string(r.Path[:len(dir)]) == dir && r.Path[len(dir)] == '/' {
+			return true
+		}
+	}
+	return false
 }
 
 // failed answers a walk that led nowhere: the kernel fails the same way.

@@ -36,8 +36,9 @@ type Authority interface {
 type Config struct {
 	Authority Authority
 	Walker    *walk.Walker
-	Bundles   []string    // more bundles, PEM or Java key stores: absolute paths
-	Fault     func(error) // told when a view could not be made; must not block
+	Bundles   []string                // more bundles, PEM or Java key stores: absolute paths
+	May       func(*walk.Object) bool // whether the command may read a bundle; nil: whatever it could open
+	Fault     func(error)             // told when a view could not be made; must not block
 }
 
 // Views answers opens of bundles.
@@ -136,7 +137,7 @@ func (v *Views) view(ctx context.Context, c walk.Caller, r *open.Request) (int, 
 		return -1, nil // the kernel tells the program
 	}
 	defer o.Close()
-	if !v.isBundle(&o) || !readable(&o.Stat) {
+	if !v.isBundle(&o) || !readable(&o.Stat) || v.May != nil && !v.May(&o) {
 		return -1, nil
 	}
 	return v.copies.get(idOf(&o.Stat), o.Stat.Ctim, func() ([]byte, error) {

@@ -256,7 +256,7 @@ func pin(fd int, err error) (Object, error) {
 	}
 	o := Object{FD: fd}
 	err = unix.Fstat(fd, &o.Stat)
-	if err == nil {
+	if err == nil && unix.Major(o.Stat.Dev) == 0 { // no disk, as with /proc
 		o.proc, err = inProc(fd)
 	}
 	if err != nil {
