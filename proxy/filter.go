@@ -12,14 +12,15 @@ import (
 	"github.com/elazarl/goproxy"
 )
 
-// newFilter is the chain between the front and the upstreams: judge,
-// carry.
+// newFilter is the chain between the front and the upstreams: judge, attach
+// credentials, carry.
 func (p *Proxy) newFilter() *goproxy.ProxyHttpServer {
 	g := goproxy.NewProxyHttpServer()
 	g.Logger = silent{}
 	g.KeepAcceptEncoding = true
 	g.Tr = nil // carry has its own
 	g.OnRequest().DoFunc(judge)
+	g.OnRequest().DoFunc(attach)
 	g.OnRequest().DoFunc(func(r *http.Request, c *goproxy.ProxyCtx) (*http.Request, *http.Response) {
 		c.RoundTripper = goproxy.RoundTripperFunc(carry)
 		return r, nil

@@ -40,6 +40,9 @@ type Config struct {
 	Ended func(connection uint64, up, down int64)
 	// Fault is told what else went wrong.
 	Fault func(text string)
+	// Credentials are attached to the requests that their rules cover; of several,
+	// the first.
+	Credentials []Credential
 	// Audit lets requests pass that would be refused, and reports them as such.
 	Audit bool
 }

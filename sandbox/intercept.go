@@ -38,7 +38,8 @@ const (
 // anything that the policy does not nor speak of other processes.
 type intercept struct {
 	rules *httprule.Policy
-	all   bool // look into every connection on the ports of HTTP
+	auth  *httprule.Policy // the requests that get credentials
+	all   bool             // look into every connection on the ports of HTTP
 	dial  func(context.Context, netfilter.Upstream) (int, error)
 	emit  func(event.Event)
 	audit bool
@@ -79,7 +80,7 @@ func openInterceptor(p *parts, c *Compiled, _ Options) error {
 	if c.HTTP == nil {
 		return nil
 	}
-	path, err := interceptorPath()
+	auth, err := httprule.NewPolicy(c.auth)
 	if err != nil {
 		return err
 	}
@@ -87,14 +88,17 @@ func openInterceptor(p *parts, c *Compiled, _ Options) error {
 	if err != nil {
 		return err
 	}
+	defer clear(setup)
+	path, err := interceptorPath()
+	if err != nil {
+		return err
+	}
 	x := &intercept{
-		rules: c.HTTP, all: c.Policy.TLS == TLSIntercept, host: &companionHost{path: path, command: p.thread}, audit: c.Policy.Audit, emit: p.emit,
+		rules: c.HTTP, auth: auth, all: c.Policy.TLS == TLSIntercept, host: &companionHost{path: path, command: p.thread}, audit: c.Policy.Audit, emit: p.emit,
 		queue: make(chan netfilter.Intercepted, flowQueue), dials: make(chan struct{}, maxDials),
 		flows: map[uint64]flowState{}, stores: map[uint64]chan wire.Stored{}, authority: make(chan struct{}), barren: make(chan struct{}),
 	}
-	err = x.setup.fill(setup)
-	clear(setup)
-	if err != nil {
+	if err := x.setup.fill(setup); err != nil {
 		return fmt.Errorf("interceptor: %w", err)
 	}
 	x.ctx, x.stop = context.WithCancel(context.Background())
@@ -114,8 +118,19 @@ func setupOf(c *Compiled) ([]byte, error) {
 			s.Rules = append(s.Rules, wire.Rule{Deny: list.deny, Text: t.Text, Source: t.Source})
 		}
 	}
+	for _, t := range c.Policy.HTTPAuth {
+		s.Auth = append(s.Auth, wire.Rule{Text: t.Text, Source: t.Source})
+	}
+	var err error
+	if s.Credentials, err = c.readCredentials(); err != nil {
+		return nil, err
+	}
+	defer func() {
+		for _, secret := range s.Credentials {
+			clear(secret.Secret)
+		}
+	}()
 	if c.Policy.CAFile != "" {
-		var err error
 		if s.Authority.Cert, err = readPEM("--ca", c.Policy.CAFile); err != nil {
 			return nil, err
 		}
@@ -149,7 +164,8 @@ func (x *intercept) Terminates(n endpoint.Name, a netip.Addr, port uint16) bool 
 	if x.all && !n.IsZero() && (port == httpPort || port == httpsPort) {
 		return true
 	}
-	return x.rules.Terminates(n, httprule.Destination{Addr: a}, port)
+	to := httprule.Destination{Addr: a}
+	return x.rules.Terminates(n, to, port) || x.auth.Terminates(n, to, port)
 }
 
 // start begins to serve. dial is the policy's way out. It returns at once.

@@ -47,7 +47,10 @@ type Policy struct {
 	TLS                 TLSMode
 	InjectCA            []string // absolute paths of more trust bundles that shall hold the authority
 	CAFile, CAKeyFile   string   // an authority of the user's own, PEM; empty: one is made for the run
-	CAOut               string   // where its certificate is written to; empty: nowhere
+	// Credentials are secrets, NAME=env:VAR, NAME=file:PATH or NAME=fd:N, and HTTPAuth
+	// the requests that they go along with, METHOD HOST/PATH KIND NAME [replace|add-only].
+	Credentials, HTTPAuth []RuleText
+	CAOut                 string // where its certificate is written to; empty: nowhere
 
 	Audit   bool // allow endpoints and report what would be denied
 	Quiet   bool // no text of ours on standard error
@@ -74,8 +77,10 @@ type Compiled struct {
 
 	DenySyscalls []int // their numbers
 
-	rules      []endpoint.Rule
-	neighbours neighbours
+	rules       []endpoint.Rule
+	auth        []httprule.Rule // what a request has to be to get a credential
+	credentials []credential
+	neighbours  neighbours
 }
 
 // Compile validates the policy as a whole and joins every error that it finds
@@ -112,7 +117,7 @@ func (p *Policy) Compile() (*Compiled, error) {
 	if err := errors.Join(errs...); err != nil {
 		return nil, err
 	}
-	c.Env = environment(os.Environ(), p.Env, p.CleanEnv)
+	c.Env = environment(c.hideCredentials(os.Environ()), p.Env, p.CleanEnv)
 	return c, nil
 }
 

@@ -44,6 +44,9 @@ func (c *Compiled) compileHTTP(p *Policy) ([]endpoint.Rule, error) {
 	if !slices.Contains(modes, p.TLS) {
 		errs = append(errs, fmt.Errorf("--tls: %q is none of auto, intercept and passthrough", p.TLS))
 	}
+	if err := c.compileCredentials(p); err != nil {
+		errs = append(errs, err)
+	}
 	if len(errs) > 0 {
 		return nil, errors.Join(errs...)
 	}
@@ -51,7 +54,7 @@ func (c *Compiled) compileHTTP(p *Policy) ([]endpoint.Rule, error) {
 	if err != nil {
 		return nil, err
 	}
-	if !policy.IsEmpty() || p.TLS == TLSIntercept {
+	if !policy.IsEmpty() || p.TLS == TLSIntercept || len(c.auth) > 0 {
 		c.HTTP = policy
 	}
 	return policy.Implied(), c.checkAuthority(p)

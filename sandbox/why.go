@@ -11,19 +11,26 @@ import (
 
 	"github.com/sandlock/sandlock/netfilter/endpoint"
 	"github.com/sandlock/sandlock/netfilter/resolver"
+	httprule "github.com/sandlock/sandlock/proxy/rule"
 )
 
 // Answer is what Why says about one endpoint.
 type Answer struct {
 	Endpoint string // canonical: "tcp api.example.com:443"
 	Verdict  endpoint.Verdict
-	Notes    []string // what follows for the caller, a sentence each
+	Request  *httprule.Verdict // about a request, where HTTP rules decide; nil otherwise
+	Notes    []string          // what follows for the caller, a sentence each
+
+	addr netip.Addr // that was judged, invalid when it is not known
 }
+
+// Allowed tells whether what was asked about would pass.
+func (a *Answer) Allowed() bool { return a.Verdict.Allowed && (a.Request == nil || a.Request.Allowed) }
 
 // hostsFile names what the host itself says about names, hosts(5).
 const hostsFile = "/etc/hosts"
 
-// Why judges the endpoint [tcp://|udp://|icmp://]HOST[:PORT] as a run of the
+// Why judges a request, METHOD URL, or the endpoint [tcp://|udp://|icmp://]HOST[:PORT] as a run of the
 // policy would, without running anything and without a DNS query: a name first
 // as a name, then as a connection to what it leads to. It reads /etc/hosts. There
 // is an answer for every address that is asked about: two for localhost, more
@@ -34,6 +41,9 @@ func (c *Compiled) Why(text string) ([]Answer, error) {
 		return nil, err
 	}
 	_, _, _, names := resolver.ReadHost(nil, hosts)
+	if strings.Contains(text, " ") {
+		return c.whyRequest(text, names)
+	}
 	return c.why(text, names)
 }
 
@@ -132,7 +142,7 @@ func (c *Compiled) whyAddr(proto endpoint.Protocol, at netip.AddrPort) Answer {
 			notes = append(notes, "A server that the command itself starts there is reached without a rule.")
 		}
 	}
-	return Answer{proto.String() + " " + place, v, notes}
+	return Answer{Endpoint: proto.String() + " " + place, Verdict: v, Notes: notes, addr: at.Addr()}
 }
 
 // whyName judges name at every address of given, which /etc/hosts says, or
@@ -144,7 +154,7 @@ func (c *Compiled) whyName(proto endpoint.Protocol, name endpoint.Name, port uin
 			// The flag for the port that was asked about.
 			v.AllowWith = c.Endpoints.Connect(proto, netip.AddrPortFrom(c.anywhere(), port), []endpoint.Name{name}).AllowWith
 		}
-		return []Answer{{e.String(), v, []string{"The name does not resolve: the answer is NXDOMAIN and no query leaves."}}}
+		return []Answer{{Endpoint: e.String(), Verdict: v, Notes: []string{"The name does not resolve: the answer is NXDOMAIN and no query leaves."}}}
 	}
 	if len(given) == 0 {
 		v := c.Endpoints.Connect(proto, netip.AddrPortFrom(c.anywhere(), port), []endpoint.Name{name})
@@ -155,7 +165,7 @@ func (c *Compiled) whyName(proto endpoint.Protocol, name endpoint.Name, port uin
 		if v.Allowed && !c.Policy.AllowPrivate {
 			notes = append(notes, "If DNS leads to a private or other special-use address, that is refused without --allow-private or a rule for the address.")
 		}
-		return []Answer{{e.String(), v, notes}}
+		return []Answer{{Endpoint: e.String(), Verdict: v, Notes: notes}}
 	}
 	var out []Answer
 	for _, a := range given {
@@ -165,7 +175,7 @@ func (c *Compiled) whyName(proto endpoint.Protocol, name endpoint.Name, port uin
 			v = c.Endpoints.Connect(proto, netip.AddrPortFrom(a, port), []endpoint.Name{name})
 		}
 		notes := append(c.notes(v, name), hostsFile+" gives the address.")
-		out = append(out, Answer{e.String(), v, notes})
+		out = append(out, Answer{Endpoint: e.String(), Verdict: v, Notes: notes, addr: a})
 	}
 	return out
 }

@@ -62,10 +62,14 @@ func run(conn *wire.Conn) error {
 	if err != nil {
 		return err
 	}
+	credentials, err := credentialsOf(setup)
+	if err != nil {
+		return err
+	}
 	l := newLink(conn, ca)
 	l.proxy = proxy.New(proxy.Config{
 		Rules: policy, TLS: mitm.New(ca.Leaf), Roots: roots, Dial: l.dial, Report: l.report, Ended: l.ended,
-		Fault: l.fault, Audit: setup.Audit,
+		Fault: l.fault, Credentials: credentials, Audit: setup.Audit,
 	})
 	return l.serve()
 }

@@ -19,7 +19,7 @@ type policyFlags struct {
 	run    *runFlags // nil but for `run`
 
 	allow, deny, allowUnix, allowBind, denyBind, dns, env []string
-	httpAllow, httpDeny, injectCA                         []string
+	httpAllow, httpDeny, injectCA, credential, httpAuth   []string
 	tls, ca, caKey, caOut                                 string
 	allowPrivate, audit, quiet, cleanEnv, portRemap       bool
 	log, name, cwd                                        string
@@ -37,6 +37,8 @@ func newPolicyFlags(f *pflag.FlagSet, prefix string) *policyFlags {
 	f.StringArrayVar(&p.httpAllow, "http-allow", nil, "allow requests `RULE`: METHOD[,METHOD] HOST[:PORT]/PATH, read HOST/PATH or git-fetch HOST/PATH; repeatable")
 	f.StringArrayVar(&p.httpDeny, "http-deny", nil, "deny requests `RULE`; a deny always wins; repeatable")
 	f.StringVar(&p.tls, "tls", "", "open TLS connections: `auto`, intercept or passthrough")
+	f.StringArrayVar(&p.credential, "credential", nil, "take a secret from `NAME=env:VAR`, NAME=file:PATH or NAME=fd:N; the command does not see it; repeatable")
+	f.StringArrayVar(&p.httpAuth, "http-auth", nil, "attach a secret to requests: `RULE` is METHOD HOST/PATH KIND NAME with bearer, basic:USER, header:NAME or query:PARAM; repeatable")
 	f.StringArrayVar(&p.injectCA, "inject-ca", nil, "show the command the trust bundle at `PATH` with the authority of opened connections added; repeatable")
 	f.StringVar(&p.ca, "ca", "", "open TLS connections with the authority whose certificate is in `FILE`")
 	f.StringVar(&p.caKey, "ca-key", "", "and its key in `FILE`")
@@ -83,6 +85,8 @@ func (p *policyFlags) compile(command []string) (*sandbox.Compiled, error) {
 	pol.AllowBind = texts(pol.AllowBind, p.allowBind, "--"+p.prefix+"allow-bind")
 	pol.DenyBind = texts(pol.DenyBind, p.denyBind, "--"+p.prefix+"deny-bind")
 	pol.HTTPAllow = texts(pol.HTTPAllow, p.httpAllow, "--http-allow")
+	pol.Credentials = texts(pol.Credentials, p.credential, "--credential")
+	pol.HTTPAuth = texts(pol.HTTPAuth, p.httpAuth, "--http-auth")
 	pol.HTTPDeny = texts(pol.HTTPDeny, p.httpDeny, "--http-deny")
 	for _, path := range p.allowUnix {
 		if path != "" && path[0] != '@' {

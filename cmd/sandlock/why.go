@@ -15,8 +15,8 @@ const exitDenied = 1
 
 func whyCommand(exit *int) *cobra.Command {
 	c := &cobra.Command{
-		Use:                   "why ENDPOINT [flags of net]",
-		Short:                 "Say whether an endpoint is allowed and which rule decides, without running anything",
+		Use:                   "why ENDPOINT|\"METHOD URL\" [flags of net]",
+		Short:                 "Say whether an endpoint or a request is allowed and which rule decides, without running anything",
 		Example:               "  sandlock why api.example.com:443 --allow '*.example.com'",
 		DisableFlagsInUseLine: true,
 	}
@@ -35,7 +35,7 @@ func whyCommand(exit *int) *cobra.Command {
 		}
 		*exit = exitDenied
 		for _, a := range answers {
-			if a.Verdict.Allowed {
+			if a.Allowed() {
 				*exit = 0
 			}
 			if err := explain(os.Stdout, a); err != nil {
@@ -49,15 +49,25 @@ func whyCommand(exit *int) *cobra.Command {
 
 func explain(w io.Writer, a sandbox.Answer) error {
 	word := "denied"
-	if a.Verdict.Allowed {
+	if a.Allowed() {
 		word = "allowed"
 	}
-	text := word + " " + a.Endpoint + ": " + a.Verdict.Reason.String() + "\n"
+	reason, flag, rule, source := a.Verdict.Reason.String(), a.Verdict.AllowWith, "", ""
 	if r := a.Verdict.Rule; r != nil {
-		text += "  rule: " + strconv.Quote(r.Text) + " (" + r.Source + ")\n"
+		rule, source = r.Text, r.Source
 	}
-	if a.Verdict.AllowWith != "" {
-		text += "  allow with: " + a.Verdict.AllowWith + "\n"
+	if v := a.Request; v != nil {
+		reason, flag = v.Reason.String(), v.AllowWith
+		if v.Rule != nil {
+			rule, source = v.Rule.Text, v.Rule.Source
+		}
+	}
+	text := word + " " + a.Endpoint + ": " + reason + "\n"
+	if rule != "" {
+		text += "  rule: " + strconv.Quote(rule) + " (" + source + ")\n"
+	}
+	if flag != "" {
+		text += "  allow with: " + flag + "\n"
 	}
 	for _, n := range a.Notes {
 		text += "  " + n + "\n"

@@ -1,6 +1,10 @@
 package suite
 
 import (
+	"encoding/base64"
+	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -99,4 +103,51 @@ func TestHTTPClients(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A secret reaches the server that it is for, over TLS and on allowed requests only,
+// and nothing that the command can read holds it.
+func TestCredentials(t *testing.T) {
+	asUsers(t, func(t *testing.T, u lab.User) {
+		secret := "s3cret" + lab.Nonce()
+		dir := lab.Scratch(t, u)
+		file := filepath.Join(dir, "key")
+		if err := os.WriteFile(file, []byte(secret+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		lab.Give(t, u, file)
+		flags := []string{"--http-allow", "* allowed.test/echo/*", "--credential", "K=env:LAB_SECRET", "--credential", "F=file:" + file, "--credential", "D=fd:3",
+			"--http-auth", "* allowed.test/echo/bearer bearer K", "--http-auth", "* allowed.test/echo/basic basic:me F", "--http-auth", "* allowed.test/echo/header header:X-Key D",
+			"--http-auth", "* allowed.test/echo/query query:key K", "--http-auth", "* allowed.test/echo/keep bearer K add-only"}
+		script := `exec 3<` + file + `; LAB_SECRET=` + secret + ` exec "$@"`
+		run := func(args ...string) lab.Result {
+			log := filepath.Join(lab.Scratch(t, u), "log")
+			cmd := append([]string{"sh", "-c", script, "sh"}, lab.NetArgs(append([]string{"--log", log}, flags...), args...)...)
+			r := lab.Run(t, u, cmd...)
+			r.Log = lab.ReadLog(t, log)
+			if text := fmt.Sprint(r.Log) + r.Stderr; strings.Contains(text, secret) {
+				t.Errorf("%q: the secret is in the log: %s", args, text)
+			}
+			return r
+		}
+		for path, want := range map[string]string{"bearer": "Authorization: Bearer " + secret, "basic": "Authorization: Basic " + base64.StdEncoding.EncodeToString([]byte("me:"+secret)),
+			"header": "X-Key: " + secret, "query?a=b&k%65y=old": "?a=b&key=" + secret} {
+			for _, version := range []string{"--http1.1", "--http2"} {
+				r := run("curl", "-sS", version, "-H", "Authorization: old", "-H", "X-Key: old", "https://allowed.test/echo/"+path)
+				if !strings.Contains(r.Stdout, want) || strings.Contains(r.Stdout, "old") && !strings.Contains(want, "?") && strings.Contains(r.Stdout, strings.SplitN(want, " ", 2)[0]+" old") {
+					t.Errorf("%s: %s%s", path, r.Stdout, r.Stderr)
+				}
+			}
+		}
+		for _, args := range [][]string{{"-H", "Authorization: own", "https://allowed.test/echo/keep"}, {"https://allowed.test/echo/none"}, {"http://allowed.test/echo/bearer"}} {
+			r := run(append([]string{"curl", "-sS"}, args...)...)
+			if strings.Contains(r.Stdout, secret) || !strings.Contains(r.Stdout, "echo /echo/") {
+				t.Errorf("%q: %s%s", args, r.Stdout, r.Stderr)
+			}
+		}
+		r := run("sh", "-c", `env; ls /proc/self/fd; cat /proc/$PPID/environ /proc/*/environ 2>/dev/null | tr '\0' '\n' | grep -a LAB_SECRET; grep -aq "$0" <&3 && echo FD3`, secret[:3])
+		if strings.Contains(strings.ReplaceAll(r.Stdout, secret[:3]+"\n", ""), secret) || strings.Contains(r.Stdout, "FD3") {
+			t.Errorf("the command sees the secret: %s", r.Stdout)
+		}
+	})
 }

@@ -114,6 +114,10 @@ func site(sink string) http.Handler {
 		}
 		w.Write(data)
 	})
+	mux.HandleFunc("/echo/", func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprintf(w, "echo %s\n", r.URL)
+		_ = r.Header.Write(w)
+	})
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprintf(w, "lab %s %s\n", r.Host, r.URL.Path)
 	})

@@ -131,6 +131,7 @@ func descriptors(t *testing.T) int {
 
 func TestSetupArrivesAsItWas(t *testing.T) {
 	s := Setup{Rules: []Rule{{Text: "GET a.example", Source: "--http-allow"}, {Deny: true, Text: "* b.example", Source: "p.toml:3"}},
+		Auth: []Rule{{Text: "* a.example bearer K", Source: "--http-auth"}}, Credentials: []Credential{{Name: "K", Secret: []byte("s")}},
 		Audit: true, Authority: Authority{Cert: []byte("c"), Key: []byte("k")}}
 	got, err := DecodeSetup(bytes.NewReader(s.Encode()))
 	if err != nil || !reflect.DeepEqual(*got, s) {
