@@ -129,12 +129,16 @@ func (c *Call) Write(addr uint64, buf []byte) error {
 // FD returns a copy of the caller's descriptor fd, close-on-exec and owned by
 // the caller of this method. It fails with EBADF when there is none, and with
 // EPERM where pidfd_getfd(2) is refused and no handler injected the socket.
-func (c *Call) FD(fd int) (int, error) {
+func (c *Call) FD(fd int) (int, error) { return c.FDOf(c.PID(), fd) }
+
+// FDOf is FD for a descriptor of another process of the sandbox. That the process
+// is the one that was meant has to be told from the descriptor.
+func (c *Call) FDOf(pid, fd int) (int, error) {
 	copyOf := c.loop.index.getfd
 	if c.loop.kept != nil {
 		copyOf = c.loop.kept.get
 	}
-	n, err := copyOf(c.PID(), fd)
+	n, err := copyOf(pid, fd)
 	if err != nil {
 		return -1, err
 	}

@@ -91,7 +91,7 @@ func (f *Filter) foreign(fd, proto int, at netip.AddrPort) unix.Errno {
 		return unix.EADDRINUSE
 	}
 	for _, l := range all {
-		if l.Overlaps(ours) && !f.own.has(l.Cookie) {
+		if l.Overlaps(ours) && !f.own.has(l.Cookie) && !f.isReceiver(l.Cookie) {
 			return unix.EADDRINUSE
 		}
 	}

@@ -72,12 +72,17 @@ func (f *Filter) ownReceiver(a netip.AddrPort) bool {
 		if !s.Covers(a) {
 			continue
 		}
-		if !f.own.has(s.Cookie) {
+		if !f.isReceiver(s.Cookie) {
 			return false
 		}
 		found = true
 	}
 	return found
+}
+
+func (f *Filter) isReceiver(cookie uint64) bool {
+	_, ok := f.receivers.get(cookie)
+	return ok
 }
 
 // datagramProtocol maps a socket's protocol to what rules speak of.
@@ -105,8 +110,11 @@ func (f *Filter) connectDatagram(c *dispatch.Call, fd, number int, to netip.Addr
 	if way == refused && proto == endpoint.UDP {
 		return f.connectDecoy(c, fd, cookie, to, v)
 	}
-	defer unix.Close(fd)
 	f.forget(cookie)
+	if way == inside {
+		return f.connectInside(c, fd, cookie, at, to)
+	}
+	defer unix.Close(fd)
 	end := endpoint.Endpoint{Protocol: proto, Addr: at.Addr(), Port: at.Port()}
 	switch way {
 	case refused:
@@ -126,11 +134,7 @@ func (f *Filter) connectDatagram(c *dispatch.Call, fd, number int, to netip.Addr
 	case audited:
 		f.report(c, end, v)
 	}
-	err = sys.Connect(fd, sys.EncodeInet(reachable(to), to.Addr().Is6()))
-	if err == nil && way == inside {
-		f.own.add(cookie) // the answer comes to it
-	}
-	return dispatch.Result(0, err)
+	return dispatch.Result(0, sys.Connect(fd, sys.EncodeInet(reachable(to), to.Addr().Is6())))
 }
 
 // reachable is canonical, but keeps the form and the zone that the program used.
@@ -175,8 +179,18 @@ func (f *Filter) noServer(c *dispatch.Call, err error) dispatch.Action {
 // local address will do where the kernel chooses the port. A port that the
 // program chooses is a server: without a rule it serves loopback only.
 func (f *Filter) bindDatagram(c *dispatch.Call, fd, proto int, sa []byte, to netip.AddrPort) error {
-	if proto != unix.IPPROTO_UDP || to.Port() == 0 {
+	if proto != unix.IPPROTO_UDP {
 		return sys.Bind(fd, sa)
+	}
+	cookie, err := sys.Cookie(fd)
+	if err != nil {
+		return err
+	}
+	if to.Port() == 0 {
+		if err = sys.Bind(fd, sa); err == nil {
+			f.receivers.put(cookie, struct{}{})
+		}
+		return err
 	}
 	ip := to.Addr().Unmap().WithZone("")
 	v := f.Binds.Listen(to.Port())
@@ -195,13 +209,10 @@ func (f *Filter) bindDatagram(c *dispatch.Call, fd, proto int, sa []byte, to net
 			return err
 		}
 	}
-	if err := sys.Bind(fd, sa); err != nil {
-		return err
+	if err = f.bindBeside(fd, sa, to.Port()); err == nil {
+		f.receivers.put(cookie, struct{}{})
 	}
-	if cookie, err := sys.Cookie(fd); err == nil && !f.own.add(cookie) {
-		f.Emit(event.Event{Kind: event.Fault, Reason: "too many servers: the sandbox cannot reach this one"})
-	}
-	return nil
+	return err
 }
 
 // bindUnix notes a unix datagram socket that is about to get a name: others of

@@ -80,13 +80,17 @@ type mediated struct {
 	decoys  chan struct{}                   // places for sockets that are watched
 	asked   bounded[uint64, netip.AddrPort] // the peer that a connected socket asked for
 	askers  bounded[uint64, struct{}]       // sockets that asked the resolver
-	ports   bounded[uint16, int32]          // local port -> process that uses it
+	// receivers are UDP sockets of the sandbox that datagrams may be sent to.
+	receivers bounded[uint64, struct{}]
+	reserved  reservations
+	ports     bounded[uint16, int32] // local port -> process that uses it
 }
 
 // New returns the filter for a policy. Close ends what it started.
 func New(c Config) (*Filter, error) {
 	f := &Filter{Config: c, loPort: lowestFreePort(), doors: openDoors(c.Unix)}
 	f.decoys = make(chan struct{}, maxDecoys)
+	f.receivers.limit = maxOwn
 	f.asked.limit, f.askers.limit, f.ports.limit = maxRemember, maxRemember, maxRemember
 	f.named.limit = maxNamed
 	f.ctx, f.cancel = context.WithCancel(context.Background())
@@ -134,6 +138,7 @@ func (f *Filter) Close() error {
 	f.ready.close()
 	f.wg.Wait()
 	f.closed.close()
+	f.reserved.close()
 	f.closeDoors()
 	return nil
 }

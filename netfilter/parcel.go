@@ -12,12 +12,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// parcel is a message as it is sent: copies of everything that the caller could
-// change meanwhile, and an address that was judged.
+// parcel is a message as it is sent: an address and control messages that were
+// judged, as copies that the caller cannot change. Its data is nobody's business:
+// it is copied for each try, so that a call that waits holds no memory of ours.
 type parcel struct {
 	to      []byte
-	data    []byte
-	rest    []sys.Range // of a stream, not copied yet
+	left    []sys.Range // what is not sent yet, in the caller's memory
 	control []byte
 	files   []int // copies of the descriptors in control, owned
 	pin     int   // the file that to leads to, owned; -1 for none
@@ -34,15 +34,15 @@ func (p *parcel) close() {
 	p.files, p.pin = nil, -1
 }
 
-// whole tells whether n more bytes are all that was left.
-func (p *parcel) whole(n int) bool { return n >= len(p.data) && len(p.rest) == 0 }
+// whole tells whether nothing is left to send.
+func (p *parcel) whole() bool { return len(p.left) == 0 }
 
-// sent takes off the first n bytes of data. What came with them is gone too.
+// sent takes off the first n bytes. What came with them is gone too.
 func (p *parcel) sent(n int) {
-	if n == 0 {
-		return
+	_, p.left = message.Cut(p.left, n)
+	if n > 0 {
+		p.control = nil
 	}
-	p.data, p.control = p.data[n:], nil
 }
 
 // read copies the message whose header is at an address of the caller's memory.
@@ -78,10 +78,10 @@ func (s *sending) read(at uint64) (*parcel, error) {
 	return s.load(name, pieces, control)
 }
 
-// load makes a parcel: it copies the data, judges the address and the control
-// messages. The caller closes the parcel.
+// load makes a parcel: it judges the address and the control messages. The caller
+// closes the parcel.
 func (s *sending) load(name []byte, pieces []sys.Range, control []byte) (*parcel, error) {
-	p := &parcel{pin: -1, rest: pieces}
+	p := &parcel{pin: -1, left: pieces}
 	total := uint64(0)
 	for _, r := range pieces {
 		total += min(r.Len, message.MaxDatagram+1)
@@ -89,8 +89,8 @@ func (s *sending) load(name []byte, pieces []sys.Range, control []byte) (*parcel
 	if total > message.MaxDatagram && !s.stream() {
 		return nil, message.ErrTooLong
 	}
-	err := s.next(p)
-	if err == nil && len(control) > 0 {
+	var err error
+	if len(control) > 0 {
 		err = s.control(p, control)
 	}
 	if err == nil && len(name) > 0 {
@@ -103,23 +103,19 @@ func (s *sending) load(name []byte, pieces []sys.Range, control []byte) (*parcel
 	return p, nil
 }
 
-// next copies the next part of the data, which for all but streams is everything.
-func (s *sending) next(p *parcel) error {
+// data copies the next part of the data, which for all but streams is everything.
+func (s *sending) data(p *parcel) ([]byte, error) {
 	size := message.MaxDatagram
 	if s.stream() {
 		size = streamChunk
 	}
-	head, rest := message.Cut(p.rest, size)
+	head, _ := message.Cut(p.left, size)
 	n := 0
 	for _, r := range head {
 		n += int(r.Len)
 	}
 	data := make([]byte, n)
-	if err := s.c.ReadRanges(head, data); err != nil {
-		return err
-	}
-	p.data, p.rest = data, rest
-	return nil
+	return data, s.c.ReadRanges(head, data)
 }
 
 // address judges where a message is to go.
@@ -179,7 +175,7 @@ func (s *sending) inetAddress(p *parcel, name []byte) error {
 			return err
 		}
 		if way == inside {
-			s.f.own.add(cookie) // the answer comes to it
+			s.f.receivers.put(cookie, struct{}{}) // the answer comes to it
 			break
 		}
 		server, err := s.f.servers.standIn(s.f, at)

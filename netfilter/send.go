@@ -130,7 +130,7 @@ func (s *sending) batch() dispatch.Action {
 			return dispatch.Return(int64(i) + 1)
 		}
 		n, err := s.try(p)
-		part := err == nil && !p.whole(n)
+		part := err == nil && !p.whole()
 		if s.block && (part || i == 0 && err == unix.EAGAIN) {
 			return s.complete(p, n, done)
 		}
@@ -162,7 +162,7 @@ func (s *sending) deliver(p *parcel, done func(n int) dispatch.Action) dispatch.
 		return s.complete(p, 0, done)
 	}
 	n, err := s.try(p)
-	if s.block && (err == unix.EAGAIN || err == nil && !p.whole(n)) {
+	if s.block && (err == unix.EAGAIN || err == nil && !p.whole()) {
 		return s.complete(p, n, done)
 	}
 	p.close()
@@ -179,7 +179,6 @@ func (s *sending) complete(p *parcel, n int, done func(n int) dispatch.Action) d
 	run := func(ctx context.Context) dispatch.Action {
 		defer s.close()
 		defer p.close()
-		p.sent(n)
 		more, err := s.finish(ctx, p)
 		if n+more == 0 && err != nil {
 			return dispatch.Fail(err)
@@ -192,10 +191,14 @@ func (s *sending) complete(p *parcel, n int, done func(n int) dispatch.Action) d
 	return dispatch.DeferWhole(run)
 }
 
-// try sends what was copied, without waiting.
+// try sends the next part, without waiting.
 func (s *sending) try(p *parcel) (n int, err error) {
+	data, err := s.data(p)
+	if err != nil {
+		return 0, err
+	}
 	send := func() error {
-		n, err = sys.SendMessage(s.fd, p.data, p.to, p.control, s.flags)
+		n, err = sys.SendMessage(s.fd, data, p.to, p.control, s.flags)
 		return err
 	}
 	if p.pinned {
@@ -205,6 +208,9 @@ func (s *sending) try(p *parcel) (n int, err error) {
 	}
 	if err == unix.EPIPE && s.signal {
 		unix.Tgkill(dispatch.TGID(s.c.PID()), s.c.PID(), unix.SIGPIPE)
+	}
+	if err == nil {
+		p.sent(n)
 	}
 	return n, err
 }
@@ -221,11 +227,6 @@ func (s *sending) finish(ctx context.Context, p *parcel) (sent int, err error) {
 		deadline = time.Now().Add(d)
 	}
 	for {
-		if len(p.data) == 0 && len(p.rest) > 0 {
-			if err := s.next(p); err != nil {
-				return sent, err
-			}
-		}
 		n, err := s.try(p)
 		if err == unix.EAGAIN && s.block {
 			if err = s.await(ctx, p, deadline); err == nil {
@@ -235,10 +236,7 @@ func (s *sending) finish(ctx context.Context, p *parcel) (sent int, err error) {
 		if err != nil {
 			return sent, err
 		}
-		sent += n
-		whole := p.whole(n)
-		p.sent(n)
-		if whole || !s.block {
+		if sent += n; p.whole() || !s.block {
 			return sent, nil
 		}
 	}

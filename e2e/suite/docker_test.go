@@ -26,7 +26,7 @@ func TestClientsAsInDocker(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			asUsers(t, func(t *testing.T, u lab.User) {
 				n, m := lab.Nonce(), lab.Now()
-				r := asInDocker(t, u, []string{"--allow", "four.test:443"}, c.command(t, "four.test", n)...)
+				r := asInDocker(t, u, []string{"--allow", "four.test:" + c.port()}, c.command(t, "four.test", n)...)
 				if r.Code != 0 {
 					t.Fatalf("code %d: %s%s", r.Code, r.Stdout, r.Stderr)
 				}

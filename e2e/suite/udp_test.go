@@ -1,7 +1,10 @@
 package suite
 
 import (
+	"bufio"
+	"net"
 	"net/netip"
+	"os"
 	"strings"
 	"testing"
 
@@ -280,6 +283,65 @@ func TestUDPInside(t *testing.T) {
 			if r.Code != 0 || r.Denied("") {
 				t.Errorf("%s: code %d: %s%s", at, r.Code, r.Stdout, r.Stderr)
 			}
+		}
+	})
+}
+
+// A socket that is connected to a server of the sandbox sends to that port without
+// being asked about: nobody else gets the port while the run lasts.
+func TestUDPReservesServers(t *testing.T) {
+	const script = `import socket, sys
+def say(text): print(text, flush=True); return sys.stdin.readline()
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.bind(("127.0.0.1", 0)); s.settimeout(10)
+at = s.getsockname()
+c = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); c.settimeout(10)
+c.connect(at); c.send(b"one")
+data, source = s.recvfrom(10)
+assert data == b"one" and source == c.getsockname(), (data, source)
+s.sendto(b"two", source)
+assert c.recv(10) == b"two"
+s.connect(source)
+s.send(b"three")
+assert c.recv(10) == b"three"
+s.close()
+say("port %d" % at[1])
+try: c.send(sys.argv[1].encode()); c.send(sys.argv[1].encode())
+except ConnectionRefusedError: pass
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.bind(at); s.settimeout(10)
+try: c.send(b"four")
+except ConnectionRefusedError: c.send(b"four")
+assert s.recv(10) == b"four"
+try: socket.socket(socket.AF_INET, socket.SOCK_DGRAM).bind(at); raise SystemExit("bound twice")
+except OSError: pass
+print("done", flush=True)`
+	asUsers(t, func(t *testing.T, u lab.User) {
+		n := lab.Nonce()
+		c := lab.Command(t.Context(), t, u, lab.NetArgs(append([]string{"--quiet"}, unrelated...), python, "-c", script, n)...)
+		in, err := c.StdinPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		out, err := c.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.Stderr = os.Stderr
+		if err := c.Start(); err != nil {
+			t.Fatal(err)
+		}
+		lines := bufio.NewScanner(out)
+		lines.Scan()
+		_, port, _ := strings.Cut(lines.Text(), "port ")
+		for _, at := range []string{"127.0.0.1:" + port, "0.0.0.0:" + port} {
+			if taken, err := net.ListenPacket("udp4", at); err == nil {
+				taken.Close()
+				t.Errorf("another program gets %s", at)
+			}
+		}
+		in.Write([]byte("go on\n"))
+		lines.Scan()
+		if err := c.Wait(); err != nil || lines.Text() != "done" {
+			t.Errorf("%v: %q", err, lines.Text())
 		}
 	})
 }

@@ -28,6 +28,8 @@ type Listener struct {
 	Addr   netip.AddrPort
 	V6Only bool // for [::]: it takes no IPv4 connections
 	Cookie uint64
+	Inode  uint32         // of sockfs, as /proc/PID/fd shows it
+	Peer   netip.AddrPort // of a connected UDP socket, else invalid
 }
 
 // Covers tells whether a connection to a reaches the listener, as far as its
@@ -62,7 +64,7 @@ func TCPBound(port uint16) ([]Listener, error) {
 }
 
 // UDP returns the UDP sockets of the caller's network namespace that are bound to
-// the port, connected ones too. It does not block.
+// the port, connected ones too; with port 0 all that are bound. It does not block.
 func UDP(port uint16) ([]Listener, error) { return inet(unix.IPPROTO_UDP, anyState, port) }
 
 func inet(protocol byte, states uint32, port uint16) ([]Listener, error) {
@@ -75,22 +77,36 @@ func inet(protocol byte, states uint32, port uint16) ([]Listener, error) {
 		binary.BigEndian.PutUint16(req[8:], port) // id.sport: the kernel leaves out the others
 		err := dump(req, func(msg []byte) {
 			// struct inet_diag_msg: family, state, timer, retrans, then id:
-			// sport, dport (network order), src[16], dst[16], if, cookie[2].
-			if len(msg) < inetMsgSize || binary.BigEndian.Uint16(msg[4:]) != port {
+			// sport, dport (network order), src[16], dst[16], if, cookie[2]; expires,
+			// rqueue, wqueue, uid, inode.
+			if len(msg) < inetMsgSize {
 				return
 			}
-			a := netip.AddrFrom16([16]byte(msg[8:24]))
-			if msg[0] == unix.AF_INET {
-				a = netip.AddrFrom4([4]byte(msg[8:12]))
+			at := endOf(msg, msg[4:6], msg[8:24])
+			if port != 0 && at.Port() != port {
+				return
 			}
 			only := attribute(msg[inetMsgSize:], inetAttrV6Only)
-			out = append(out, Listener{netip.AddrPortFrom(a, port), len(only) > 0 && only[0] != 0, cookie(msg[44:52])})
+			l := Listener{Addr: at, V6Only: len(only) > 0 && only[0] != 0, Cookie: cookie(msg[44:52]), Inode: binary.NativeEndian.Uint32(msg[68:])}
+			if peer := endOf(msg, msg[6:8], msg[24:40]); peer.Port() != 0 {
+				l.Peer = peer
+			}
+			out = append(out, l)
 		})
 		if err != nil {
 			return nil, fmt.Errorf("list sockets of protocol %d: %w", protocol, err)
 		}
 	}
 	return out, nil
+}
+
+// endOf reads a port and an address of a message of the family in its first byte.
+func endOf(msg, port, addr []byte) netip.AddrPort {
+	a := netip.AddrFrom16([16]byte(addr))
+	if msg[0] == unix.AF_INET {
+		a = netip.AddrFrom4([4]byte(addr[:4]))
+	}
+	return netip.AddrPortFrom(a, binary.BigEndian.Uint16(port))
 }
 
 // UnixSocket is a unix socket that is bound to a file.
