@@ -12,10 +12,11 @@ user=sandlock-test
 commands=(
 	curl:curl wget:wget git:git python3:python3 node:nodejs npm:npm openssl:openssl redis-server:redis-server
 	redis-cli:redis-tools ssh:openssh-client /usr/sbin/sshd:openssh-server gcc:gcc javac:openjdk-17-jdk-headless musl-gcc:musl-tools dig:dnsutils host:bind9-host
-	nc:netcat-openbsd perl:perl ruby:ruby php:php-cli gnutls-cli:gnutls-bin
+	nc:netcat-openbsd perl:perl ruby:ruby php:php-cli gnutls-cli:gnutls-bin /usr/bin/cargo:cargo mvn:maven chromium-headless-shell:chromium-headless-shell
 	ip:iproute2 ping:iputils-ping traceroute:traceroute logger:bsdutils busybox:busybox strace:strace setpriv:util-linux getent:libc-bin
 )
-packages=(python3-venv python3-requests python3-httpx python3-aiohttp python3-pycurl python3-psutil python3-ifaddr python3-pip libc6-dev) # they have no command of their own
+packages=(python3-venv python3-requests python3-httpx python3-aiohttp python3-pycurl python3-psutil python3-ifaddr
+	python3-websockets python3-grpcio python3-pip libc6-dev) # they have no command of their own
 
 missing=()
 for c in "${commands[@]}"; do
@@ -26,17 +27,19 @@ if command -v dpkg-query >/dev/null; then
 		[ "$(dpkg-query -W -f '${db:Status-Status}' "$p" 2>/dev/null)" = installed ] || missing+=("$p")
 	done
 fi
+as_root=()
+[ "$(id -u)" -eq 0 ] || as_root=(sudo)
 if [ ${#missing[@]} -gt 0 ]; then
 	if ! command -v apt-get >/dev/null; then
 		echo "install what provides these Debian packages: ${missing[*]}" >&2
 		exit 1
 	fi
-	as_root=()
-	[ "$(id -u)" -eq 0 ] || as_root=(sudo)
 	export DEBIAN_FRONTEND=noninteractive
 	"${as_root[@]}" apt-get update -qq
 	"${as_root[@]}" apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
 fi
+
+command -v uv >/dev/null || "${as_root[@]}" /usr/bin/python3 -m pip install --quiet --break-system-packages --root-user-action ignore uv
 
 unformatted=$(gofmt -l .)
 if [ -n "$unformatted" ]; then

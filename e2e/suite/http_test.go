@@ -70,41 +70,6 @@ func TestPassthroughBesideHTTPRules(t *testing.T) {
 	})
 }
 
-// Every client takes the connection for the server's own, without one option for
-// certificates, and is refused on the rule's other side.
-func TestHTTPClients(t *testing.T) {
-	for _, c := range clients {
-		t.Run(c.name, func(t *testing.T) {
-			asUsers(t, func(t *testing.T, u lab.User) {
-				n, m := lab.Nonce(), lab.Now()
-				flags := []string{"--http-allow", "GET four.test/" + n}
-				switch c.name {
-				case "java":
-					flags = append(flags, "--inject-ca", lab.Dir()+"/etc/java.p12")
-				case "git":
-					flags[1] = "git-fetch four.test/git/" + n + "/repo.git"
-				}
-				r := lab.Net(t, u, flags, c.command(t, "four.test", n)...)
-				if r.Code != 0 {
-					t.Fatalf("code %d: %s%s", r.Code, r.Stdout, r.Stderr)
-				}
-				m.Arrived(t, n)
-				other := lab.Nonce()
-				m = lab.Now()
-				r = lab.Net(t, u, flags, c.command(t, "four.test", other)...)
-				for _, a := range m.Since(t) {
-					if a.Kind != "query" {
-						t.Errorf("%s reached %s: %q", a.Kind, a.Sink, a.Text)
-					}
-				}
-				if !r.Denied(other) {
-					t.Errorf("no denial in the log: %v: %s%s", r.Log, r.Stdout, r.Stderr)
-				}
-			})
-		})
-	}
-}
-
 // A secret reaches the server that it is for, over TLS and on allowed requests only,
 // and nothing that the command can read holds it.
 func TestCredentials(t *testing.T) {

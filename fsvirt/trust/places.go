@@ -34,11 +34,15 @@ var distributions = [...]string{
 // patterns are bundles that programs bring along: the end of the directory's
 // name, and the file's.
 var patterns = [...]struct{ dir, name string }{
-	{"/certifi/", "cacert.pem"},   // Python packages, pip's own copy
-	{"/botocore/", "cacert.pem"},  // the AWS clients
-	{"/ssl/", "cacert.pem"},       // conda
-	{"/ssl/", "cert.pem"},         // OPENSSLDIR of builds with another prefix
-	{"/lib/security/", "cacerts"}, // a Java runtime
+	{"/certifi/", "cacert.pem"},  // Python packages, pip's own copy
+	{"/botocore/", "cacert.pem"}, // the AWS clients
+	{"/httplib2/", "cacerts.txt"},
+	{"/grpc/_cython/_credentials/", "roots.pem"},
+	{"/share/grpc/", "roots.pem"},     // gRPC of C and C++
+	{"/ca-bundle/res/", "cacert.pem"}, // PHP's composer
+	{"/ssl/", "cacert.pem"},           // conda
+	{"/ssl/", "cert.pem"},             // OPENSSLDIR of builds with another prefix
+	{"/lib/security/", "cacerts"},     // a Java runtime
 	{"/lib/security/", "jssecacerts"},
 	{"/security/", "cacerts"}, // a Java runtime with its configuration elsewhere
 }
@@ -47,15 +51,16 @@ var patterns = [...]struct{ dir, name string }{
 // bundle it is that one, which also exists for programs that look before they
 // open.
 var variables = [...]string{
-	"SSL_CERT_FILE",      // OpenSSL, Go, rustls-native-certs, uv
-	"CURL_CA_BUNDLE",     // curl
-	"REQUESTS_CA_BUNDLE", // Python requests
-	"GIT_SSL_CAINFO",     // git
-	"PIP_CERT",           // pip
-	"CARGO_HTTP_CAINFO",  // cargo
-	"AWS_CA_BUNDLE",      // the AWS clients
-	"DENO_CERT",          // deno
-	"NIX_SSL_CERT_FILE",  // programs of Nix
+	"SSL_CERT_FILE",                    // OpenSSL, Go, rustls-native-certs, uv
+	"CURL_CA_BUNDLE",                   // curl
+	"REQUESTS_CA_BUNDLE",               // Python requests
+	"GIT_SSL_CAINFO",                   // git
+	"PIP_CERT",                         // pip
+	"CARGO_HTTP_CAINFO",                // cargo
+	"AWS_CA_BUNDLE",                    // the AWS clients
+	"DENO_CERT",                        // deno
+	"NIX_SSL_CERT_FILE",                // programs of Nix
+	"GRPC_DEFAULT_SSL_ROOTS_FILE_PATH", // gRPC of C, C++, Python, Ruby and PHP
 }
 
 // nodeVariable adds to the authorities that are built into Node.

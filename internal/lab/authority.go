@@ -25,6 +25,10 @@ var tlsNames = []string{"allowed.test", "four.test", "six.test", "evil.test", "s
 // CAFile holds the lab's CA certificate in PEM.
 func CAFile() string { return filepath.Join(Dir(), "etc", "ca.pem") }
 
+// LeafFile is the path, without ".pem" and ".key", of the servers' certificate and
+// its key, for servers that root runs.
+func LeafFile() string { return filepath.Join(Dir(), "etc", "leaf") }
+
 // issue makes a CA for this run and a certificate for the lab's names.
 func issue() (tls.Certificate, error) {
 	none := tls.Certificate{}
@@ -56,6 +60,15 @@ func issue() (tls.Certificate, error) {
 	if err := os.WriteFile(CAFile(), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: caDER}), 0o644); err != nil {
 		return none, err
 	}
+	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		return none, err
+	}
+	for path, block := range map[string]*pem.Block{LeafFile() + ".pem": {Type: "CERTIFICATE", Bytes: der}, LeafFile() + ".key": {Type: "PRIVATE KEY", Bytes: keyDER}} {
+		if err := os.WriteFile(path, pem.EncodeToMemory(block), 0o600); err != nil {
+			return none, err
+		}
+	}
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, nil
 }
 
@@ -82,6 +95,15 @@ func trust() error {
 	}
 	for name, data := range map[string][]byte{"ca-certificates.crt": append(append(bundle, '\n'), ca...), strings.TrimSpace(string(hash)) + ".0": ca} {
 		if err := os.WriteFile(filepath.Join(own, name), data, 0o644); err != nil {
+			return err
+		}
+	}
+	// Java's own store, untouched: only what is terminated leads to the lab's CA.
+	if cacerts, err := os.ReadFile(place + "/java/cacerts"); err == nil {
+		if err := os.Mkdir(filepath.Join(own, "java"), 0o755); err != nil {
+			return err
+		}
+		if err := os.WriteFile(filepath.Join(own, "java", "cacerts"), cacerts, 0o644); err != nil {
 			return err
 		}
 	}

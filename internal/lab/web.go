@@ -12,10 +12,11 @@ import (
 	"net/http"
 	"net/http/cgi"
 	"net/netip"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+
+	"golang.org/x/net/websocket"
 )
 
 // startWeb serves TLS on 443 and plain HTTP on 80 of the public addresses and
@@ -89,7 +90,7 @@ func (c *watchedConn) Read(b []byte) (int, error) {
 func site(sink string) http.Handler {
 	mux := http.NewServeMux()
 	backend := &cgi.Handler{Path: gitBackend(), Root: "/git", Env: []string{"GIT_PROJECT_ROOT=" + filepath.Join(Dir(), "git"),
-		"GIT_HTTP_EXPORT_ALL=1", "GIT_CONFIG_COUNT=1", "GIT_CONFIG_KEY_0=safe.directory", "GIT_CONFIG_VALUE_0=*"}}
+		"GIT_HTTP_EXPORT_ALL=1", "REMOTE_USER=lab", "GIT_CONFIG_COUNT=1", "GIT_CONFIG_KEY_0=safe.directory", "GIT_CONFIG_VALUE_0=*"}}
 	mux.HandleFunc("/git/{nonce}/{rest...}", func(w http.ResponseWriter, r *http.Request) {
 		r.URL.Path = "/git/" + r.PathValue("rest")
 		backend.ServeHTTP(w, r)
@@ -118,6 +119,8 @@ func site(sink string) http.Handler {
 		fmt.Fprintf(w, "echo %s\n", r.URL)
 		_ = r.Header.Write(w)
 	})
+	registries(mux)
+	mux.Handle("/ws/", websocket.Server{Handler: echoMessages})
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprintf(w, "lab %s %s\n", r.Host, r.URL.Path)
 	})
@@ -134,22 +137,20 @@ func gitBackend() string {
 	return filepath.Join(strings.TrimSpace(string(out)), "git-http-backend")
 }
 
-// repository makes the repository that is served as /git/repo.git.
+// repository makes the repositories that are served below /git.
 func repository() error {
-	work, bare := filepath.Join(Dir(), "git", "work"), filepath.Join(Dir(), "git", "repo.git")
-	if err := os.MkdirAll(work, 0o755); err != nil {
-		return err
-	}
-	if err := os.WriteFile(filepath.Join(work, "file"), []byte("content\n"), 0o644); err != nil {
-		return err
-	}
-	for _, args := range [][]string{{"init", "-q", work}, {"-C", work, "add", "."},
-		{"-C", work, "-c", "user.name=lab", "-c", "user.email=lab@lab.test", "commit", "-qm", "first"}, {"clone", "-q", "--bare", work, bare}} {
-		c := exec.Command("git", args...)
-		c.Env = append(os.Environ(), "HOME="+Dir(), "GIT_CONFIG_GLOBAL=/dev/null")
-		if out, err := c.CombinedOutput(); err != nil {
-			return fmt.Errorf("git %s: %w: %s", args, err, out)
+	for _, host := range []string{"allowed.test", "four.test"} {
+		if err := crateIndex(host); err != nil {
+			return err
 		}
 	}
-	return nil
+	return bareRepository("repo", map[string]string{"file": "content\n"})
+}
+
+func echoMessages(c *websocket.Conn) {
+	for text := ""; websocket.Message.Receive(c, &text) == nil; {
+		if websocket.Message.Send(c, text) != nil {
+			return
+		}
+	}
 }
