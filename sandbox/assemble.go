@@ -14,6 +14,7 @@ import (
 	"github.com/sandlock/sandlock/fsvirt/files"
 	"github.com/sandlock/sandlock/fsvirt/proc"
 	"github.com/sandlock/sandlock/fsvirt/trust"
+	"github.com/sandlock/sandlock/internal/control"
 	"github.com/sandlock/sandlock/internal/event"
 	"github.com/sandlock/sandlock/internal/launch"
 	"github.com/sandlock/sandlock/internal/limits"
@@ -39,6 +40,7 @@ func (u usage) Unwrap() error        { return u.error }
 // parts are what a run needs before the command can start. close undoes them in
 // the reverse order.
 type parts struct {
+	name      string // of the run
 	path      string // of the program
 	create    bool   // pidfd_getfd(2) is refused: we make the command's sockets
 	datagrams netfilter.Mode
@@ -58,6 +60,8 @@ type parts struct {
 	trust     *trust.Views // likewise
 	table     *dispatch.Table
 	program   []unix.SockFilter
+	watcher   *eventSink // nil unless Events was called
+	control   *control.Server
 
 	closers []func()
 }
@@ -74,9 +78,9 @@ func (p *parts) close() {
 
 // assemble makes all that a policy asks for. Everything that is read from files
 // is read here and never again: the command may be able to change them.
-func assemble(c *Compiled, o Options) (*parts, error) {
-	p := &parts{}
-	for _, step := range []func(*parts, *Compiled, Options) error{checkRun, openEvents, openThread, openLimits, openInterceptor, openNetwork, openFiles, openTrust, openTable} {
+func assemble(c *Compiled, o Options, watcher *eventSink) (*parts, error) {
+	p := &parts{name: c.Policy.Name, watcher: watcher}
+	for _, step := range []func(*parts, *Compiled, Options) error{checkRun, openEvents, openThread, openLimits, openInterceptor, openNetwork, openFiles, openTrust, openTable, openControl} {
 		if err := step(p, c, o); err != nil {
 			p.close()
 			return nil, err
@@ -112,6 +116,9 @@ func openEvents(p *parts, c *Compiled, o Options) error {
 		}
 		p.onClose(func() { file.Close() })
 		sinks = append(sinks, event.JSONLines(io.Writer(file)))
+	}
+	if p.watcher != nil {
+		sinks = append(sinks, p.watcher)
 	}
 	p.netPrefix = c.Files != nil
 	p.events = event.NewNamed(c.Policy.Name, sinks...)

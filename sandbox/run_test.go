@@ -290,23 +290,24 @@ func TestManyAtOnce(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	after := resources(t)
-	if after != before {
-		t.Errorf("%s before, %s after", before, after)
-	}
+	quiet(t, before)
 }
 
-// resources are what the process holds, once it is quiet.
-func resources(t *testing.T) string {
+// resources counts the descriptors that the process holds.
+func resources(t *testing.T) int {
 	t.Helper()
-	count := func(dir string) int {
-		e, err := os.ReadDir(dir)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return len(e)
+	e, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
 	}
-	return fmt.Sprintf("%d descriptors, %s children", count("/proc/self/fd"), children(t))
+	return len(e)
+}
+
+// quiet waits until there are no more descriptors than before and no children.
+func quiet(t *testing.T, before int) {
+	t.Helper()
+	await(t, "descriptors as before", func() bool { return resources(t) <= before })
+	await(t, "no children", func() bool { return children(t) == "" })
 }
 
 func children(t *testing.T) string {

@@ -8,6 +8,7 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/sandlock/sandlock/dispatch"
 	"github.com/sandlock/sandlock/internal/event"
@@ -29,6 +30,10 @@ type Options struct {
 	// denied or unknown fails the start with dispatch.ErrDeniedSyscall or
 	// dispatch.ErrInvalidSyscall.
 	Handlers []dispatch.Registration
+	// Control lets the owner of the process list, inspect and kill the run while it
+	// lasts, with Running and its kin or the sandlock command. A second run of
+	// the policy's Name then cannot be started.
+	Control bool
 	// OwnProcess says that the calling process is sandlock's own: it then becomes
 	// the reaper of the command's orphans and cannot be read by others, waits for
 	// every child, ignores the keys of its terminal, hands signals on, and stops
@@ -67,11 +72,13 @@ type Sandbox struct {
 	paused  bool
 	cause   error // why the run was ended from here, nil if it was not
 
-	pipes pipes
-	run   *run
-	done  chan struct{} // closed when nothing of the run is left
-	state ExitState
-	err   error // what went wrong beside the command's own status
+	began  time.Time
+	events *eventSink
+	pipes  pipes
+	run    *run
+	done   chan struct{} // closed when nothing of the run is left
+	state  ExitState
+	err    error // what went wrong beside the command's own status
 }
 
 // run is what exists while the command runs.
@@ -99,16 +106,21 @@ func (s *Sandbox) Start(ctx context.Context) error {
 }
 
 // begin is Start; reap must follow.
-func (s *Sandbox) begin(ctx context.Context) error {
+func (s *Sandbox) begin(ctx context.Context) (err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.started {
 		return ErrStarted
 	}
+	defer func() {
+		if err != nil && s.events != nil {
+			s.events.Close()
+		}
+	}()
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	p, err := assemble(s.compiled, s.opts)
+	p, err := assemble(s.compiled, s.opts, s.events)
 	if err != nil {
 		s.pipes.closeAll()
 		return err
@@ -123,7 +135,10 @@ func (s *Sandbox) begin(ctx context.Context) error {
 		p.close()
 		return err
 	}
-	s.run, s.started = r, true
+	s.run, s.started, s.began = r, true, time.Now()
+	if r.control != nil {
+		r.control.Serve(s.answer)
+	}
 	s.pipes.start()
 	return nil
 }

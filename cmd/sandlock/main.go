@@ -23,6 +23,9 @@ var subcommands = [...]struct {
 	{"run", runCommand},
 	{"check", checkCommand},
 	{"why", whyCommand},
+	{"ps", psCommand},
+	{"inspect", inspectCommand},
+	{"kill", killCommand},
 	{"version", versionCommand},
 }
 

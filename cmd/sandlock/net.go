@@ -52,7 +52,7 @@ func execute(c *cobra.Command, exit *int, flags *policyFlags, chains bool, args 
 		return err
 	}
 	*exit, err = sandbox.Run(context.Background(), compiled, sandbox.Options{
-		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Messages: os.Stderr, OwnProcess: true,
+		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Messages: os.Stderr, Control: true, OwnProcess: true,
 	})
 	var launch *sandbox.LaunchError
 	switch {

@@ -1,0 +1,55 @@
+package sandbox
+
+import (
+	"reflect"
+
+	"github.com/pelletier/go-toml/v2"
+)
+
+// TOML returns the policy as a policy file has it, with what is not set left out.
+// The variables of Env are left out too: their values may be secrets. So is the
+// Command, which no file has.
+func (p *Policy) TOML() ([]byte, error) {
+	var servers []string
+	for _, s := range p.DNSServers {
+		servers = append(servers, s.String())
+	}
+	timeout := ""
+	if p.Timeout != 0 {
+		timeout = p.Timeout.String()
+	}
+	doc := map[string]map[string]any{
+		"network": {
+			"allow": texts(p.Allow), "deny": texts(p.Deny), "allow_unix": p.AllowUnix,
+			"allow_bind": texts(p.AllowBind), "deny_bind": texts(p.DenyBind), "port_remap": p.PortRemap,
+			"allow_private": p.AllowPrivate, "dns_server": servers, "audit": p.Audit,
+		},
+		"http": {
+			"allow": texts(p.HTTPAllow), "deny": texts(p.HTTPDeny), "tls": string(p.TLS), "inject_ca": p.InjectCA,
+			"ca": p.CAFile, "ca_key": p.CAKeyFile, "ca_out": p.CAOut,
+		},
+		"program": {"clean_env": p.CleanEnv, "cwd": p.Dir, "timeout": timeout, "name": p.Name, "pass_fd": p.PassFDs},
+		"log":     {"file": p.LogFile, "quiet": p.Quiet},
+	}
+	if p.Files != nil {
+		doc["filesystem"] = map[string]any{"read": p.Files.Read, "write": p.Files.Write, "deny": p.Files.Deny}
+	}
+	for name, table := range doc {
+		for key, v := range table {
+			if v := reflect.ValueOf(v); v.IsZero() || v.Kind() == reflect.Slice && v.Len() == 0 {
+				delete(table, key)
+			}
+		}
+		if len(table) == 0 && name != "filesystem" { // an empty one closes files all the same
+			delete(doc, name)
+		}
+	}
+	return toml.Marshal(doc)
+}
+
+func texts(rules []RuleText) (out []string) {
+	for _, r := range rules {
+		out = append(out, r.Text)
+	}
+	return out
+}
