@@ -75,8 +75,8 @@ func (x *exchange) canonical() (rule.Request, error) {
 		if host := f.head.host(); host != "" {
 			authority = host
 		}
-	} else if hosts := r.Header["Host"]; len(hosts) > 0 && (len(hosts) > 1 || !strings.EqualFold(hosts[0], authority)) {
-		return rule.Request{}, &rule.Error{Status: http.StatusBadRequest, Reason: ":authority and Host differ"}
+	} else if reason := ambiguous(r.Header, authority); reason != "" {
+		return rule.Request{}, &rule.Error{Status: http.StatusBadRequest, Reason: reason}
 	}
 	req, err := rule.NewRequest(r.Method, f.tls, authority, r.RequestURI, f.dst.Port())
 	if err != nil {

@@ -69,3 +69,23 @@ func prepareResponse(h http.Header, upgrade bool) {
 		h["Content-Type"] = nil // or net/http guesses one
 	}
 }
+
+// ambiguous tells why the header of an HTTP/2 request may be read in two ways, "" if it
+// may not. net/http has checked the characters and the fields that are for one
+// connection.
+func ambiguous(h http.Header, authority string) string {
+	if hosts := h["Host"]; len(hosts) > 1 || len(hosts) == 1 && !strings.EqualFold(hosts[0], authority) {
+		return ":authority and Host differ"
+	}
+	for name := range h {
+		if strings.Contains(name, "_") && framing[canonicalField(name)] {
+			return spelledAs(name)
+		}
+	}
+	return ""
+}
+
+// spelledAs says that a name looks like one that frames a message.
+func spelledAs(name string) string {
+	return "a header name is spelled to be taken for " + canonicalField(name)
+}

@@ -124,7 +124,7 @@ func canonicalField(name string) string {
 func (i *headInfo) field(name, value string) string {
 	lower := strings.ToLower(name)
 	if !framing[lower] && framing[canonicalField(name)] {
-		return "a header name is spelled to be taken for " + canonicalField(name)
+		return spelledAs(name)
 	}
 	switch lower {
 	case "host":

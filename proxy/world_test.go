@@ -195,6 +195,7 @@ func tcpPair(t testing.TB) (client, server net.Conn) {
 type upstream struct {
 	plain, secure *pushed
 	ca            *certs.CA
+	http1         bool // it speaks HTTP/1.1 only, and records what is inside TLS
 	mu            sync.Mutex
 	conns         []*recorded
 	requests      []string // "METHOD HOST TARGET", as its HTTP server understood them
@@ -249,10 +250,15 @@ func (u *upstream) take(c net.Conn, as certs.Host) {
 	}
 	c = mitm.Unread(c, first)
 	if first[0] == handshake {
-		u.secure.conns <- tls.Server(c, &tls.Config{NextProtos: []string{"h2", "http/1.1"}, GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+		config := &tls.Config{NextProtos: []string{"h2", "http/1.1"}, GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 			return u.ca.Leaf(as)
-		}})
-		return
+		}}
+		if !u.http1 {
+			u.secure.conns <- tls.Server(c, config)
+			return
+		}
+		config.NextProtos = nil
+		c = tls.Server(c, config)
 	}
 	r := &recorded{Conn: c}
 	u.mu.Lock()
