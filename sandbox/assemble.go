@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/sandlock/sandlock/dispatch"
+	"github.com/sandlock/sandlock/fsvirt/dirs"
 	"github.com/sandlock/sandlock/fsvirt/etc"
 	"github.com/sandlock/sandlock/fsvirt/files"
 	"github.com/sandlock/sandlock/fsvirt/proc"
@@ -50,6 +51,7 @@ type parts struct {
 	files     *files.Filter     // nil without rules on files
 	proc      *proc.View        // likewise
 	etc       *etc.Views        // likewise
+	dirs      *dirs.Sorted      // nil unless asked for
 	opened    []launch.FileRule // likewise
 	processes *limits.Processes // nil without a limit
 	memory    *limits.Memory    // likewise
@@ -215,7 +217,7 @@ func unresolved(q resolver.Query) bool {
 }
 
 func openTable(p *parts, c *Compiled, o Options) (err error) {
-	b := builtins{trust: p.trust, net: p.filter, files: p.files, proc: p.proc, etc: p.etc, processes: p.processes}
+	b := builtins{trust: p.trust, net: p.filter, files: p.files, proc: p.proc, etc: p.etc, dirs: p.dirs, processes: p.processes}
 	if !p.thread.Layers().Scopes {
 		b.signals = p.thread
 	}

@@ -4,6 +4,7 @@ import (
 	"strings"
 
 	"github.com/sandlock/sandlock/dispatch"
+	"github.com/sandlock/sandlock/fsvirt/dirs"
 	"github.com/sandlock/sandlock/fsvirt/etc"
 	"github.com/sandlock/sandlock/fsvirt/files"
 	"github.com/sandlock/sandlock/fsvirt/proc"
@@ -23,6 +24,7 @@ type builtins struct {
 	proc    *proc.View      // likewise
 	signals signals.Sandbox // nil where the kernel keeps signals inside
 	etc     *etc.Views      // nil without rules on files
+	dirs    *dirs.Sorted    // nil unless asked for
 
 	processes *limits.Processes // nil without a limit
 }
@@ -47,6 +49,9 @@ func tableOf(b builtins, extra []int) *dispatch.Table {
 	if b.files != nil {
 		b.files.Register(t)
 		b.proc.Register(t)
+	}
+	if b.dirs != nil {
+		b.dirs.Register(t)
 	}
 	if b.signals != nil {
 		signals.Register(t, b.signals)
@@ -76,6 +81,9 @@ func Chains(c *Compiled) (string, error) {
 		defer rules.Close()
 		all.files, all.etc = files.New(files.Config{Rules: rules}), etc.New(nil)
 		all.proc = &proc.View{Config: proc.Config{CPUs: c.Policy.Limits.ShowCPUs, Hostname: hostname(c)}}
+	}
+	if c.Policy.SortedDirs {
+		all.dirs = dirs.New()
 	}
 	if n := c.Policy.Limits.Processes; n > 0 {
 		all.processes = limits.NewProcesses(n, nil, nil)

@@ -66,7 +66,30 @@ func closed() []string {
 			out = append(out, filepath.Dir(real))
 		}
 	}
+	return append(out, procMounts()...)
+}
+
+// procMounts are the places where a proc file system is mounted (proc(5),
+// /proc/pid/mountinfo): a container's tree may have its own.
+func procMounts() []string {
+	text, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return nil
+	}
+	var out []string
+	for line := range strings.Lines(string(text)) {
+		mount, rest, _ := strings.Cut(line, " - ")
+		if fields := strings.Fields(mount); len(fields) > 4 && strings.HasPrefix(rest, "proc ") {
+			out = append(out, unescapeMount(fields[4]))
+		}
+	}
 	return out
+}
+
+// unescapeMount reads a path of mountinfo, where space, tab, newline and backslash
+// are written in octal.
+func unescapeMount(path string) string {
+	return strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`).Replace(path)
 }
 
 // fileTree is a file, or a directory with all below it, that is open.

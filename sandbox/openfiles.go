@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -8,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/sandlock/sandlock/fsvirt/dirs"
 	"github.com/sandlock/sandlock/fsvirt/etc"
 	"github.com/sandlock/sandlock/fsvirt/files"
 	"github.com/sandlock/sandlock/fsvirt/proc"
@@ -22,6 +24,9 @@ func openFiles(p *parts, c *Compiled, opts Options) error {
 	p.env = c.Env
 	if c.Files == nil {
 		return nil
+	}
+	if p.create {
+		return errors.New("pidfd_getfd(2) is refused here, which rules on files need; run the container with --cap-add=SYS_PTRACE")
 	}
 	tmp, err := os.MkdirTemp("", "sandlock-")
 	if err != nil {
@@ -55,6 +60,9 @@ func openFiles(p *parts, c *Compiled, opts Options) error {
 		Hostname: hostname(c), CPUs: c.Policy.Limits.ShowCPUs, Memory: usage})
 	if err != nil {
 		return err
+	}
+	if c.Policy.SortedDirs {
+		p.dirs = dirs.New()
 	}
 	p.files = files.New(files.Config{Rules: rules, Walker: walker, Proc: p.proc.Open, Listed: o.listed, Static: static(rules), Emit: p.emit})
 	return nil

@@ -40,6 +40,8 @@ type Policy struct {
 
 	Limits Limits
 
+	SortedDirs bool // directories are listed in the order of their names; with Files
+
 	DenySyscalls  []string // names as in syscalls(2), or of groups, that fail with EPERM
 	AllowSyscalls []string // groups that Files would deny: sysv_ipc
 

@@ -53,6 +53,7 @@ type document struct {
 	} `toml:"syscalls"`
 	Determinism *struct {
 		NoRandomizeMemory bool `toml:"no_randomize_memory"`
+		DeterministicDirs bool `toml:"deterministic_dirs"`
 	} `toml:"determinism"`
 	Program struct {
 		Env      map[string]string `toml:"env"`
@@ -141,7 +142,7 @@ func ParsePolicy(file string, text []byte) (*Policy, error) {
 		out.AllowSyscalls, out.DenySyscalls = s.ExtraAllow, s.ExtraDeny
 	}
 	if d.Determinism != nil {
-		out.Limits.FixedAddresses = d.Determinism.NoRandomizeMemory
+		out.Limits.FixedAddresses, out.SortedDirs = d.Determinism.NoRandomizeMemory, d.Determinism.DeterministicDirs
 	}
 	servers, err := oneOrMore(n.DNSServer)
 	if err != nil {

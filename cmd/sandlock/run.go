@@ -19,6 +19,7 @@ type runFlags struct {
 	limits                             sandbox.Limits
 	denySyscalls, allowSyscalls        []string
 	noCoreDump, noHugePages, fixedASLR bool
+	sortedDirs                         bool
 }
 
 func newRunFlags(f *pflag.FlagSet) *runFlags {
@@ -35,6 +36,7 @@ func newRunFlags(f *pflag.FlagSet) *runFlags {
 	f.BoolVar(&r.noCoreDump, "no-coredump", false, "write no core dumps")
 	f.BoolVar(&r.noHugePages, "no-huge-pages", false, "use no huge pages")
 	f.BoolVar(&r.fixedASLR, "no-randomize-memory", false, "lay out memory the same way each time")
+	f.BoolVar(&r.sortedDirs, "deterministic-dirs", false, "list directories in the order of their names")
 	f.StringArrayVar(&r.denySyscalls, "extra-deny-syscall", nil, "refuse the system call or group `NAME` too; repeatable")
 	f.StringArrayVar(&r.allowSyscalls, "extra-allow-syscall", nil, "do not refuse the group `NAME`: sysv_ipc; repeatable")
 	return r
@@ -60,6 +62,7 @@ func (r *runFlags) add(p *sandbox.Policy) error {
 	override(r.set, "num-cpus", &l.ShowCPUs, r.limits.ShowCPUs)
 	override(r.set, "no-coredump", &l.NoCoreDump, r.noCoreDump)
 	override(r.set, "no-huge-pages", &l.NoHugePages, r.noHugePages)
+	override(r.set, "deterministic-dirs", &p.SortedDirs, r.sortedDirs)
 	override(r.set, "no-randomize-memory", &l.FixedAddresses, r.fixedASLR)
 	for _, flag := range []string{"max-open-files", "cpu", "num-cpus"} {
 		if f := r.set.Lookup(flag); f.Changed && f.Value.String() == "0" {

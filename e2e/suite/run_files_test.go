@@ -476,3 +476,64 @@ func TestRunUsage(t *testing.T) {
 		}
 	})
 }
+
+// sorted reads directories in every way that there is.
+const sortedDirs = attempts + `
+import random
+os.mkdir("d"); names = ["n%d" % i for i in range(700)]
+random.shuffle(names)
+for n in names: open("d/" + n, "w")
+os.mkdir("d/sub"); os.symlink("x", "d/link"); os.mkfifo("d/fifo")
+want = sorted([".", ".."] + names + ["sub", "link", "fifo"])
+kinds = {"sub": 4, "link": 10, "fifo": 1, "n1": 8}
+def entries(nr, fd, size):
+    buf = ctypes.create_string_buffer(size)
+    n = syscall(nr, fd, buf, size)
+    out, at, b = [], 0, buf.raw
+    while at < n:
+        off = int.from_bytes(b[at+8:at+16], "little"); length = int.from_bytes(b[at+16:at+18], "little")
+        name = b[at+(19 if nr == 217 else 18):at+length].split(b"\0")[0].decode()
+        out.append((name, off, b[at+18] if nr == 217 else b[at+length-1])); at += length
+    return out
+def whole(nr, size):
+    fd = os.open("d", os.O_RDONLY); out = []
+    while True:
+        e = entries(nr, fd, size)
+        if not e: break
+        out += e
+    assert [n for n, o, k in out] == want, out[:5]
+    for n, o, k in out: assert kinds.get(n, k) == k, (n, k)
+    os.lseek(fd, 0, 0); assert entries(nr, fd, size)[0][0] == "."
+    os.lseek(fd, out[99][1], 0); assert entries(nr, fd, size)[0][0] == want[100]
+    os.lseek(fd, 50, 0); two = os.dup(fd); a = entries(nr, two, 64)[0][0]; b = entries(nr, fd, 64)[0][0]; assert a < b
+    try: entries(nr, fd, 16)
+    except OSError as e: assert e.errno == errno.EINVAL
+    else: assert False
+for nr, name in ((217, "new"), (78, "old")):
+    for size in (64, 200, 4096, 32768):
+        t("%s-%d" % (name, size), lambda: whole(nr, size))
+t("listdir", lambda: (None if os.listdir("d") == want[2:] else check(-1)))
+t("remove", lambda: __import__("shutil").rmtree("d"))
+t("gone", lambda: (None if not os.path.exists("d") else check(-1)))
+def notdir():
+    fd = os.open("/etc/hosts", os.O_RDONLY)
+    try: entries(217, fd, 4096)
+    except OSError as e: assert e.errno == errno.ENOTDIR; return
+    assert False
+t("file", notdir)
+`
+
+func TestRunSortedDirectories(t *testing.T) {
+	asUsers(t, func(t *testing.T, u lab.User) {
+		dir := scratch(t, u)
+		got := outcomes(t, runIn(t, u, dir, []string{"--quiet", "-w", dir, "--deterministic-dirs"}, python, "-c", sortedDirs))
+		for name, what := range got {
+			if what != "ok" {
+				t.Errorf("%s: %s", name, what)
+			}
+		}
+		if len(got) < 12 {
+			t.Errorf("only %d attempts: %v", len(got), got)
+		}
+	})
+}

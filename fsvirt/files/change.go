@@ -118,6 +118,9 @@ func (f *Filter) unlink(c *dispatch.Call, e entry, flags int) dispatch.Action {
 }
 
 func (f *Filter) rename(c *dispatch.Call, from, to entry, flags uint) dispatch.Action {
+	if flags&^(unix.RENAME_NOREPLACE|unix.RENAME_EXCHANGE) != 0 {
+		return dispatch.Errno(unix.EINVAL) // RENAME_WHITEOUT makes a device
+	}
 	p, a, ok := f.entry(c, from)
 	if !ok {
 		return a

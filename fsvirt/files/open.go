@@ -46,10 +46,7 @@ func (f *Filter) open(c *dispatch.Call) dispatch.Action {
 	}
 	if blocks(&o) {
 		keep = true
-		return dispatch.Defer(func(context.Context) dispatch.Action {
-			defer o.Close()
-			return f.reopen(c, &r, &o)
-		})
+		return f.waitOpen(c, r, o)
 	}
 	return f.reopen(c, &r, &o)
 }
@@ -109,6 +106,23 @@ func blocks(o *walk.Object) bool {
 		return false
 	}
 	return true
+}
+
+// waitOpen opens an object that others may have to join first, and owns it. A
+// caller that goes away meanwhile lets the open of a FIFO end: we join it.
+func (f *Filter) waitOpen(c *dispatch.Call, r open.Request, o walk.Object) dispatch.Action {
+	return dispatch.Defer(func(ctx context.Context) dispatch.Action {
+		defer o.Close()
+		if o.Stat.Mode&unix.S_IFMT == unix.S_IFIFO {
+			stop := context.AfterFunc(ctx, func() {
+				if fd, err := unix.Open(fdPath(o.FD), unix.O_RDWR|unix.O_NONBLOCK|unix.O_CLOEXEC, 0); err == nil {
+					unix.Close(fd)
+				}
+			})
+			defer stop()
+		}
+		return f.reopen(c, &r, &o)
+	})
 }
 
 // reopen opens a pinned object as the request asks.
@@ -185,10 +199,7 @@ func (f *Filter) createAt(c *dispatch.Call, r *open.Request, p *walk.Place, stri
 		}
 		o := p.Object
 		p.Object.FD = -1
-		return dispatch.Defer(func(context.Context) dispatch.Action {
-			defer o.Close()
-			return f.reopen(c, &plain, &o)
-		}), false
+		return f.waitOpen(c, plain, o), false
 	}
 	if p.Slash {
 		return dispatch.Errno(unix.EISDIR), false
