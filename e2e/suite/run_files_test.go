@@ -2,9 +2,7 @@ package suite
 
 import (
 	"os"
-	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"testing"
 
@@ -408,23 +406,26 @@ func TestRunProc(t *testing.T) {
 			if n := len(strings.Fields(got["pids"])); n != 1 {
 				t.Errorf("%q: %d processes are listed: %s", flags, n, got["pids"])
 			}
-			sleeper := lab.Command(t.Context(), t, u, "sleep", "600")
-			if err := sleeper.Start(); err != nil {
-				t.Fatal(err)
-			}
-			pid := strings.TrimSpace(pidOf(sleeper))
 			dir = scratch(t, u)
-			bare = outcomes(t, bareIn(t, u, dir, python, "-c", others, pid, dir))
+			bare = outcomes(t, bareIn(t, u, dir, besideSleeper(python, "-c", others, sleeperPID, dir)...))
 			dir = scratch(t, u)
-			got = outcomes(t, runIn(t, u, dir, append([]string{"--quiet", "-w", dir}, flags...), python, "-c", others, pid, dir))
+			cmd := append(append([]string{lab.Sandlock(), "run", "--quiet", "-w", dir}, flags...), "--", python, "-c", others, sleeperPID, dir)
+			got = outcomes(t, bareIn(t, u, dir, besideSleeper(cmd...)...))
 			compare(t, bare, got, func(string) string { return "EACCES" })
-			sleeper.Process.Kill()
-			sleeper.Wait()
 		}
 	})
 }
 
-func pidOf(c *exec.Cmd) string { return strconv.Itoa(c.Process.Pid) }
+// sleeperPID stands for the number of besideSleeper's other process.
+const sleeperPID = "SLEEPER"
+
+// besideSleeper runs a command while a process that it did not start sleeps: its
+// sibling, for in a lab of an ordinary user only those can look at each other.
+func besideSleeper(args ...string) []string {
+	return append([]string{"sh", "-c", `sleep 600 >/dev/null 2>&1 &
+for a; do shift; [ "$a" != ` + sleeperPID + ` ] || a=$!; set -- "$@" "$a"; done
+"$@"; code=$?; kill $!; exit $code`, "sh"}, args...)
+}
 
 // With a denial in force every open is the supervisor's, and still none of its
 // own files is to be had.
