@@ -1,7 +1,9 @@
 package dispatch
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 
 	"golang.org/x/sys/unix"
 )
@@ -11,6 +13,7 @@ import (
 const (
 	maxInstructions = 4096
 	maxOffset       = 255
+	maxArgs         = 6 // registers of a system call
 )
 
 const (
@@ -79,13 +82,12 @@ func (a *assembler) test(t Test, yes, no at) at {
 	if t.Not {
 		yes, no = no, yes
 	}
-	low := offArgs + uint32(t.Arg)*8
 	place := yes
 	if high := uint32(mask >> 32); high != 0 {
-		place = a.half(low+4, high, uint32(value>>32), place, no)
+		place = a.half(t.word()+4, high, uint32(value>>32), place, no)
 	}
 	if uint32(mask) != 0 {
-		place = a.half(low, uint32(mask), uint32(value), place, no)
+		place = a.half(t.word(), uint32(mask), uint32(value), place, no)
 	}
 	return place
 }
@@ -99,19 +101,88 @@ func (a *assembler) half(word, mask, value uint32, yes, no at) at {
 	return a.emit(ldAbs, word)
 }
 
-// guard goes to hit when g holds, and to miss otherwise.
-func (a *assembler) guard(g Guard, hit, miss at) at {
-	if len(g) == 0 {
-		return hit
-	}
-	for i := len(g) - 1; i >= 0; i-- {
-		place := hit
-		for j := len(g[i]) - 1; j >= 0; j-- {
-			place = a.test(g[i][j], place, miss)
+// word is where the low half of the register is.
+func (t Test) word() uint32 { return offArgs + uint32(t.Arg)*8 }
+
+// whole tells whether the test compares one word as it is.
+func (t Test) whole() bool { return t.mask() == 0xffffffff }
+
+// anyOf goes to hit when all tests of one of the alternatives hold, and to miss
+// otherwise. Alternatives that compare the same word share its load, and those
+// that begin alike share their beginning. It uses up the slice.
+func (a *assembler) anyOf(alternatives [][]Test, hit, miss at) at {
+	slices.SortFunc(alternatives, byFirst)
+	for n := len(alternatives); n > 0; {
+		// From the last on: what is emitted first is executed last.
+		last := alternatives[n-1]
+		switch {
+		case len(last) == 0:
+			return hit
+		case !last[0].plain():
+			miss = a.allOf(last, hit, miss)
+			n--
+		default:
+			from := n - 1
+			for from > 0 && alternatives[from-1][0].plain() && alternatives[from-1][0].Arg == last[0].Arg {
+				from--
+			}
+			miss = a.oneOf(alternatives[from:n], hit, miss)
+			n = from
 		}
-		miss = place
 	}
 	return miss
+}
+
+// oneOf is anyOf for alternatives that begin with a comparison of one word: at
+// most one value fits, so what fails behind it fails as a whole.
+func (a *assembler) oneOf(same [][]Test, hit, miss at) at {
+	word, next := same[0][0].word(), miss
+	for n := len(same); n > 0; {
+		value := same[n-1][0].Value
+		from := n
+		for from > 0 && same[from-1][0].Value == value {
+			from--
+			same[from] = same[from][1:]
+		}
+		next = a.branch(jeqK, uint32(value), a.anyOf(same[from:n], hit, miss), next)
+		n = from
+	}
+	return a.emit(ldAbs, word)
+}
+
+// plain tells whether the test is one that oneOf can take.
+func (t Test) plain() bool { return t.whole() && !t.Not }
+
+// byFirst puts plain comparisons of one word next to each other, in the order of
+// their values, and alternatives that always hold last.
+func byFirst(x, y []Test) int {
+	rank := func(alt []Test) int {
+		switch {
+		case len(alt) == 0:
+			return maxArgs + 1
+		case alt[0].plain():
+			return alt[0].Arg
+		}
+		return maxArgs
+	}
+	if c := cmp.Compare(rank(x), rank(y)); c != 0 || rank(x) >= maxArgs {
+		return c
+	}
+	return cmp.Compare(x[0].Value, y[0].Value)
+}
+
+// allOf goes to hit when all tests hold.
+func (a *assembler) allOf(tests []Test, hit, miss at) at {
+	place := hit
+	for j := len(tests) - 1; j >= 0; j-- {
+		if j+1 < len(tests) && tests[j].whole() && tests[j+1].whole() && tests[j].Arg == tests[j+1].Arg {
+			// The word is loaded already: only this test leads to that load.
+			a.code = a.code[:len(a.code)-1]
+			place--
+		}
+		place = a.test(tests[j], place, miss)
+	}
+	return place
 }
 
 // finish returns the program that begins at a place.

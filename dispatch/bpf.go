@@ -1,7 +1,9 @@
 package dispatch
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 
 	"github.com/sandlock/sandlock/internal/sys"
 	"golang.org/x/sys/unix"
@@ -20,14 +22,19 @@ type span struct {
 // guards of each system call.
 func (t *Table) Program() ([]unix.SockFilter, error) {
 	a := &assembler{code: make([]unix.SockFilter, 0, 512)}
-	errnos := map[unix.Errno]at{}
+	type answer struct {
+		errno unix.Errno
+		place at
+	}
+	var answers []answer
 	errno := func(e unix.Errno) at {
-		place, ok := errnos[e]
-		if !ok {
-			place = a.emit(retK, sys.RetErrno|uint32(e))
-			errnos[e] = place
+		for _, x := range answers {
+			if x.errno == e {
+				return x.place
+			}
 		}
-		return place
+		answers = append(answers, answer{e, a.emit(retK, sys.RetErrno|uint32(e))})
+		return answers[len(answers)-1].place
 	}
 	kill := a.emit(retK, sys.RetKillProcess)
 	notify := a.emit(retK, sys.RetUserNotif)
@@ -39,26 +46,15 @@ func (t *Table) Program() ([]unix.SockFilter, error) {
 	for nr := range places {
 		places[nr] = allow
 	}
-	known := func(nr int) error {
-		if sys.SyscallName(nr) == "" {
-			return fmt.Errorf("%w: %d", ErrInvalidSyscall, nr)
+	for _, r := range t.rulings() {
+		if sys.SyscallName(r.nr) == "" {
+			return nil, fmt.Errorf("%w: %d", ErrInvalidSyscall, r.nr)
 		}
-		return nil
-	}
-	for nr, chain := range t.chains() {
-		if err := known(nr); err != nil {
-			return nil, err
+		to := notify
+		if r.denies {
+			to = errno(r.errno)
 		}
-		for i := len(chain) - 1; i >= 0; i-- {
-			places[nr] = a.guard(chain[i].guard, notify, places[nr])
-		}
-	}
-	for i := len(t.denials) - 1; i >= 0; i-- {
-		d := t.denials[i]
-		if err := known(d.Syscall); err != nil {
-			return nil, err
-		}
-		places[d.Syscall] = a.guard(d.Guard, errno(d.Errno), places[d.Syscall])
+		places[r.nr] = a.anyOf(r.when, to, places[r.nr])
 	}
 
 	spans := make([]span, 0, 128)
@@ -87,4 +83,47 @@ func (a *assembler) search(spans []span) at {
 	right := a.search(spans[mid:])
 	left := a.search(spans[:mid])
 	return a.branch(jgeK, spans[mid].first, right, left)
+}
+
+// ruling is what the program does with a call when one of the alternatives holds.
+type ruling struct {
+	nr     int
+	denies bool // with errno; else somebody is asked
+	errno  unix.Errno
+	when   [][]Test
+}
+
+// rulings are those of the table, of each call from the last to the first that
+// counts: denials come before handlers. Neighbours with one answer are joined.
+func (t *Table) rulings() []ruling {
+	out := make([]ruling, 0, len(t.denials)+64)
+	for _, list := range [][]Registration{t.user, t.builtin} {
+		for _, r := range list {
+			for _, nr := range r.Syscalls {
+				out = append(out, ruling{nr: nr, when: r.Guard.alternatives()})
+			}
+		}
+	}
+	for _, d := range slices.Backward(t.denials) {
+		out = append(out, ruling{nr: d.Syscall, denies: true, errno: d.Errno, when: d.Guard.alternatives()})
+	}
+	slices.SortStableFunc(out, func(x, y ruling) int { return cmp.Compare(x.nr, y.nr) })
+	joined := out[:0]
+	for _, r := range out {
+		if n := len(joined); n > 0 && joined[n-1].nr == r.nr && joined[n-1].denies == r.denies && joined[n-1].errno == r.errno {
+			joined[n-1].when = append(joined[n-1].when, r.when...)
+		} else {
+			joined = append(joined, r)
+		}
+	}
+	return joined
+}
+
+// alternatives is a copy of the guard in which the one that always holds is an
+// empty alternative.
+func (g Guard) alternatives() [][]Test {
+	if len(g) == 0 {
+		return make([][]Test, 1)
+	}
+	return append(make([][]Test, 0, len(g)), g...)
 }

@@ -82,10 +82,21 @@ func (s *cookies) has(c uint64) bool {
 }
 
 // ports is a set of port numbers.
-type ports struct{ bits [1 << 16 / 64]atomic.Uint64 }
+type ports struct{ bits atomic.Pointer[portBits] }
 
-func (p *ports) add(port uint16)      { p.bits[port/64].Or(1 << (port % 64)) }
-func (p *ports) has(port uint16) bool { return p.bits[port/64].Load()&(1<<(port%64)) != 0 }
+type portBits [1 << 16 / 64]atomic.Uint64
+
+func (p *ports) add(port uint16) {
+	if p.bits.Load() == nil {
+		p.bits.CompareAndSwap(nil, new(portBits))
+	}
+	p.bits.Load()[port/64].Or(1 << (port % 64))
+}
+
+func (p *ports) has(port uint16) bool {
+	b := p.bits.Load()
+	return b != nil && b[port/64].Load()&(1<<(port%64)) != 0
+}
 
 // peers maps the cookie of a redirected socket to the peer that it asked for.
 type peers struct {

@@ -29,7 +29,10 @@ var subcommands = [...]struct {
 	{"version", versionCommand},
 }
 
-func main() { os.Exit(run(os.Args[1:])) }
+func main() {
+	growStack()
+	os.Exit(run(os.Args[1:]))
+}
 
 func run(args []string) int {
 	exit := 0

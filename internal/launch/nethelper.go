@@ -60,7 +60,7 @@ func UserNamespaces() error {
 	// child, which so is never born: an eighth of the cost of one that is.
 	const nowhere = ^uintptr(4095)
 	exit := &step{nr: unix.SYS_EXIT_GROUP}
-	pid, errno := rawClone(unix.CLONE_VM|unix.CLONE_VFORK|unix.CLONE_NEWUSER|unix.CLONE_PIDFD|exitSignal, nowhere, exit, new(failure))
+	pid, errno := rawClone(unix.CLONE_VM|unix.CLONE_FILES|unix.CLONE_SIGHAND|unix.CLONE_VFORK|unix.CLONE_NEWUSER|unix.CLONE_PIDFD|exitSignal, nowhere, exit, new(failure))
 	runtime.KeepAlive(exit)
 	switch e := syscall.Errno(errno); e {
 	case syscall.EFAULT:

@@ -1,5 +1,10 @@
 package sys
 
+import (
+	"slices"
+	"strings"
+)
+
 // SyscallName returns the name of system call nr on this machine as in
 // syscalls(2), or "" when there is no such number.
 func SyscallName(nr int) string {
@@ -11,10 +16,11 @@ func SyscallName(nr int) string {
 
 // SyscallNumber returns the number of the named system call on this machine.
 func SyscallNumber(name string) (int, bool) {
-	for nr, n := range syscallNames {
-		if n == name && name != "" {
-			return nr, true
-		}
+	i, ok := slices.BinarySearchFunc(syscallOrder[:], name, func(nr uint16, name string) int {
+		return strings.Compare(syscallNames[nr], name)
+	})
+	if !ok {
+		return 0, false
 	}
-	return 0, false
+	return int(syscallOrder[i]), true
 }
