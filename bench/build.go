@@ -48,11 +48,22 @@ func (b *bench) build(binary string) error {
 	if err := copyFile(b.self(), "/proc/self/exe"); err != nil {
 		return err
 	}
-	if binary != "" {
-		return copyFile(b.sandlock(), binary)
+	for _, name := range []string{"sandlock", "sandlock-proxy"} {
+		to := filepath.Join(b.dir, name)
+		if binary != "" {
+			err = copyFile(to, filepath.Join(filepath.Dir(binary), name))
+		} else {
+			err = goBuild(to, "./cmd/"+name)
+		}
+		if err != nil {
+			return err
+		}
 	}
-	return goBuild(b.sandlock(), "./cmd/sandlock")
+	return nil
 }
+
+// scratch is a directory for files of the process in the lab.
+func (b *bench) scratch() string { return os.Getenv("TMPDIR") }
 
 func sub(f embed.FS, dir string) fs.FS {
 	s, err := fs.Sub(f, dir)

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"os"
 	"strconv"
 	"strings"
@@ -32,6 +33,7 @@ type netClient struct {
 	addrs map[string]string // looked up once: lookups are measured by themselves
 	bulk  map[string]net.Conn
 	idle  []net.Conn
+	http  map[string]*http.Client
 }
 
 func client() {
@@ -39,7 +41,7 @@ func client() {
 	if err != nil {
 		os.Exit(fail(err))
 	}
-	c := &netClient{roots: x509.NewCertPool(), addrs: map[string]string{}, bulk: map[string]net.Conn{}}
+	c := &netClient{roots: x509.NewCertPool(), addrs: map[string]string{}, bulk: map[string]net.Conn{}, http: map[string]*http.Client{}}
 	c.roots.AppendCertsFromPEM(pem)
 	for in := bufio.NewScanner(os.Stdin); in.Scan(); {
 		words := strings.Fields(in.Text())
@@ -69,6 +71,10 @@ func (c *netClient) do(command string, n int, args []string) error {
 	}
 	name, port := args[0], args[1]
 	switch command {
+	case "get":
+		return c.httpGet(n, args)
+	case "connection":
+		return c.httpNew(n, args)
 	case "new": // a connection, a byte there and back, n times
 		for range n {
 			conn, err := c.open(name, port)

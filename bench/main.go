@@ -31,6 +31,7 @@ var (
 	}
 	inside = []measurement{
 		{"lookup", lookups}, {"throughput", throughput}, {"connection", connections}, {"memory", memory},
+		{"http", interception},
 	}
 )
 
@@ -48,9 +49,12 @@ func main() {
 		client()
 		return
 	}
+	if len(os.Args) > 1 && os.Args[1] == reverseWord {
+		reverse(os.Args[2:])
+	}
 	quick := flag.Bool("quick", false, "a tenth of the rounds, for a first look")
 	only := flag.String("run", "", "only the measurements whose name matches this `REGEXP`")
-	binary := flag.String("sandlock", "", "measure this program instead of building one")
+	binary := flag.String("sandlock", "", "measure this program, and sandlock-proxy beside it, instead of building them")
 	flag.Parse()
 	re, err := regexp.Compile(*only)
 	if err != nil {

@@ -49,8 +49,10 @@ func memory(b *bench) error {
 func kib(n int) string { return fmt.Sprintf("%.1f MiB", float64(n)/1024) }
 
 // resident is VmRSS of the worker's first process in KiB (proc_pid_status(5)).
-func resident(w *worker) (int, error) {
-	f, err := os.Open(fmt.Sprintf("/proc/%d/status", w.cmd.Process.Pid))
+func resident(w *worker) (int, error) { return residentOf(w.cmd.Process.Pid) }
+
+func residentOf(pid int) (int, error) {
+	f, err := os.Open(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
 		return 0, err
 	}

@@ -86,9 +86,11 @@ func (w *worker) close() {
 
 // supervised is the processor time that the worker's first process, which is the
 // supervisor for a sandboxed one, has used so far. Threads that ended are not in it.
-func (w *worker) supervised() time.Duration {
+func (w *worker) supervised() time.Duration { return processTime(w.cmd.Process.Pid) }
+
+func processTime(pid int) time.Duration {
 	var sum int64
-	files, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", w.cmd.Process.Pid))
+	files, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", pid))
 	for _, f := range files {
 		text, err := os.ReadFile(f)
 		if err != nil {
