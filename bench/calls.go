@@ -9,13 +9,16 @@ import (
 	"github.com/sandlock/sandlock/bench/measure"
 )
 
-// untrapped are the loops of calls.c, with the number of times that makes a
-// round of about a millisecond, and what their system calls are called.
-var untrapped = []struct {
+// loop is one of calls.c, with the number of times that makes a round of about a
+// millisecond, and what its system calls are called.
+type loop struct {
 	loop  string
 	n     int
 	calls []string
-}{
+}
+
+// untrapped are the loops of calls that "net" must not trap.
+var untrapped = []loop{
 	{"read", 4000, []string{"read"}},
 	{"write", 4000, []string{"write"}},
 	{"send", 1000, []string{"sendto", "recvfrom"}},
@@ -62,20 +65,28 @@ func calls(b *bench) error {
 	defer bare.close()
 	defer boxed.close()
 	for _, c := range untrapped {
-		s, err := measure.Interleave(b.rounds(200), bare.subject(c.n, c.loop), boxed.subject(c.n, c.loop))
-		if err != nil {
+		if err := b.callRow("call: ", c, bare, boxed, trapped); err != nil {
 			return err
 		}
-		x, y := each(s[0].Median(measure.Wall), c.n), each(s[1].Median(measure.Wall), c.n)
-		ratio := s[1].Ratio(s[0], measure.Wall)
-		r := row{name: "call: " + strings.Join(c.calls, ", "), bare: span(x), boxed: span(y), ratio: times(ratio),
-			bar: "within noise", holds: y-x <= noise*time.Duration(len(c.calls)) || ratio <= noiseRatio}
-		for _, name := range c.calls {
-			if trapped[name] {
-				r.bar, r.holds = "not trapped", false
-			}
-		}
-		b.table.add(r)
 	}
+	return nil
+}
+
+// callRow compares one loop, none of whose calls may be among those trapped.
+func (b *bench) callRow(title string, c loop, bare, boxed *worker, trapped map[string]bool) error {
+	s, err := measure.Interleave(b.rounds(200), bare.subject(c.n, c.loop), boxed.subject(c.n, c.loop))
+	if err != nil {
+		return err
+	}
+	x, y := each(s[0].Median(measure.Wall), c.n), each(s[1].Median(measure.Wall), c.n)
+	ratio := s[1].Ratio(s[0], measure.Wall)
+	r := row{name: title + strings.Join(c.calls, ", "), bare: span(x), boxed: span(y), ratio: times(ratio),
+		bar: "within noise", holds: y-x <= noise*time.Duration(len(c.calls)) || ratio <= noiseRatio}
+	for _, name := range c.calls {
+		if trapped[name] {
+			r.bar, r.holds = "not trapped", false
+		}
+	}
+	b.table.add(r)
 	return nil
 }

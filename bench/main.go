@@ -28,6 +28,7 @@ type measurement struct {
 var (
 	outside = []measurement{
 		{"start-up", startUp}, {"trapped call", trappedCall}, {"connect", connects}, {"call", calls}, {"command", commands},
+		{"run: calls", runCalls}, {"run: commands", runCommands},
 	}
 	inside = []measurement{
 		{"lookup", lookups}, {"throughput", throughput}, {"connection", connections}, {"memory", memory},

@@ -40,17 +40,35 @@ func (b *bench) start(args ...string) (*worker, error) {
 	return w, nil
 }
 
-// net is the command line that runs args in a sandbox with the flags.
-func (b *bench) net(flags []string, args ...string) []string {
-	return append(append(append([]string{b.sandlock(), "net"}, flags...), "--"), args...)
+// sandboxed is a subcommand of the program and its flags.
+type sandboxed struct {
+	command string
+	flags   []string
 }
 
-// pair starts a worker bare and another in a sandbox.
+// closed reaches nothing.
+var closed = sandboxed{"net", []string{"--allow", "127.0.0.1:1"}}
+
+// line is the command line that runs args in such a sandbox.
+func (b *bench) line(how sandboxed, args ...string) []string {
+	return append(append(append([]string{b.sandlock(), how.command}, how.flags...), "--"), args...)
+}
+
+func (b *bench) net(flags []string, args ...string) []string {
+	return b.line(sandboxed{"net", flags}, args...)
+}
+
+// pair starts a worker bare and another under "sandlock net" with the flags.
 func (b *bench) pair(flags []string, args ...string) (bare, boxed *worker, err error) {
+	return b.pairOf(sandboxed{"net", flags}, args...)
+}
+
+// pairOf starts a worker bare and another in a sandbox.
+func (b *bench) pairOf(how sandboxed, args ...string) (bare, boxed *worker, err error) {
 	if bare, err = b.start(args...); err != nil {
 		return nil, nil, err
 	}
-	if boxed, err = b.start(b.net(flags, args...)...); err != nil {
+	if boxed, err = b.start(b.line(how, args...)...); err != nil {
 		bare.close()
 		return nil, nil, err
 	}
