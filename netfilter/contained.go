@@ -110,6 +110,7 @@ func (f *Filter) startContained() error {
 			f.serveQueries(conn, true)
 		}()
 	}
+	f.reportRefused(h)
 	return nil
 }
 
@@ -139,8 +140,11 @@ func listenDNS(h *launch.NetHelper, v6 bool) (*net.UDPConn, uint64, error) {
 		unix.Close(fd)
 		return nil, 0, fmt.Errorf("resolver in the empty network namespace: %w", err)
 	}
-	conn, err := udpConn(fd)
-	return conn, cookie, err
+	conn, err := packetConn(fd)
+	if err != nil {
+		return nil, 0, err
+	}
+	return conn.(*net.UDPConn), cookie, nil
 }
 
 // connectContained connects a datagram socket: in the empty namespace no

@@ -156,15 +156,11 @@ func source(oob []byte) []byte {
 	return nil
 }
 
-// udpConn turns a bound datagram socket, which it owns, into a connection.
-func udpConn(fd int) (*net.UDPConn, error) {
-	file := os.NewFile(uintptr(fd), "dns")
+// packetConn turns a socket, which it owns, into a connection.
+func packetConn(fd int) (net.PacketConn, error) {
+	file := os.NewFile(uintptr(fd), "packets")
 	defer file.Close()
-	conn, err := net.FilePacketConn(file)
-	if err != nil {
-		return nil, err
-	}
-	return conn.(*net.UDPConn), nil
+	return net.FilePacketConn(file)
 }
 
 // ensureBound gives a UDP socket its port before it sends, so that the port is

@@ -78,7 +78,7 @@ func TestUDPDenied(t *testing.T) {
 						cmd = []string{p, probe, ip, "9", ip, port, n}
 					}
 					lab.Bare(t, u, n, cmd...)
-					lab.Denied(t, lab.Denial{User: u, Flags: []string{"--allow", "allowed.test:443"}, Command: cmd, Nonce: n, Answer: answer})
+					lab.Denied(t, lab.Denial{User: u, Flags: []string{"--allow", "allowed.test:443"}, Command: cmd, Nonce: n, Answer: answer, Log: "udp://"})
 				})
 			})
 		}

@@ -19,7 +19,7 @@ import (
 // NetHelper is a process in an empty network namespace that makes sockets there.
 // It shares the supervisor's memory and descriptor table, so that they are at
 // once the supervisor's, and has all signals blocked: the terminal's keys are not
-// for it. It gave up its capabilities, so that a netlink socket of its making
+// for it. It gave up its capabilities once it had made two raw sockets, so that a netlink socket of its making
 // changes nothing for a sender that names no address (netlink(7) judges the
 // socket's opener then, not the sender alone).
 type NetHelper struct {
@@ -29,16 +29,18 @@ type NetHelper struct {
 	ask, get [2]int // pipes to and from the helper
 	shared   *helperShared
 	page     []byte
+	errors   [2]int // raw sockets, see Errors; -1 for none
 }
 
 // helperShared is what the supervisor and the helper both write. It lies in a
 // mapping of its own: it must live as long as the helper, whatever the collector
 // thinks.
 type helperShared struct {
-	steps  [6]step
+	steps  [8]step
 	failed failure
 	pidfd  int32
-	result int64 // descriptor or -errno
+	result int64    // descriptor or -errno
+	errors [2]int64 // the same, of the raw sockets
 	header unix.CapUserHeader
 	none   [2]unix.CapUserData
 }
@@ -86,8 +88,8 @@ func reap(pid int) {
 // lo is up in its namespace; with everywhere, every address is local there. It
 // blocks while the kernel makes the namespace.
 func NewNetHelper(t *Thread, everywhere bool) (*NetHelper, error) {
-	h := &NetHelper{pidfd: -1, ask: [2]int{-1, -1}, get: [2]int{-1, -1}}
-	err := h.start(t)
+	h := &NetHelper{pidfd: -1, ask: [2]int{-1, -1}, get: [2]int{-1, -1}, errors: [2]int{-1, -1}}
+	err := h.start(t, everywhere)
 	if err == nil {
 		err = h.setup(everywhere)
 	}
@@ -98,7 +100,7 @@ func NewNetHelper(t *Thread, everywhere bool) (*NetHelper, error) {
 	return h, nil
 }
 
-func (h *NetHelper) start(t *Thread) (err error) {
+func (h *NetHelper) start(t *Thread, everywhere bool) (err error) {
 	if err = unix.Pipe2(h.ask[:], unix.O_CLOEXEC); err != nil {
 		return err
 	}
@@ -111,24 +113,32 @@ func (h *NetHelper) start(t *Thread) (err error) {
 	h.shared = (*helperShared)(unsafe.Pointer(&h.page[0]))
 	s := h.shared
 	s.header.Version = unix.LINUX_CAPABILITY_VERSION_3
-	s.steps = [6]step{
+	raw := uintptr(unix.SOCK_RAW | unix.SOCK_CLOEXEC | unix.SOCK_NONBLOCK)
+	s.errors = [2]int64{-1, -1}
+	s.steps = [8]step{
+		{nr: unix.SYS_SOCKET, mode: ignore, out: uintptr(unsafe.Pointer(&s.errors[0])), next: stepSize, args: [6]uintptr{unix.AF_INET, raw, unix.IPPROTO_ICMP}},
+		{nr: unix.SYS_SOCKET, mode: ignore, out: uintptr(unsafe.Pointer(&s.errors[1])), next: stepSize, args: [6]uintptr{unix.AF_INET6, raw, unix.IPPROTO_ICMPV6}},
 		{nr: unix.SYS_CAPSET, next: stepSize, args: [6]uintptr{uintptr(unsafe.Pointer(&s.header)), uintptr(unsafe.Pointer(&s.none))}},
 		{nr: unix.SYS_PRCTL, args: [6]uintptr{unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL)}, next: stepSize},
 		{nr: unix.SYS_GETPPID, mode: exact, arg: uintptr(unix.Getpid()), next: stepSize},
 		// The request goes straight into the arguments of the next step.
 		{nr: unix.SYS_READ, mode: exact, arg: requestSize, next: stepSize,
-			args: [6]uintptr{uintptr(h.ask[0]), uintptr(unsafe.Pointer(&s.steps[4].args[0])), requestSize}},
+			args: [6]uintptr{uintptr(h.ask[0]), uintptr(unsafe.Pointer(&s.steps[6].args[0])), requestSize}},
 		{nr: unix.SYS_SOCKET, mode: ignore, out: uintptr(unsafe.Pointer(&s.result)), next: stepSize},
 		{nr: unix.SYS_WRITE, next: ^(2*stepSize - 1), // back to the read
 			args: [6]uintptr{uintptr(h.get[1]), uintptr(unsafe.Pointer(&s.result)), 8}},
+	}
+	first := &s.steps[2]
+	if everywhere {
+		first = &s.steps[0]
 	}
 	return t.Do(func() error {
 		flags := unix.CLONE_VM | unix.CLONE_FILES | unix.CLONE_PIDFD | unix.CLONE_NEWUSER | unix.CLONE_NEWNET | uintptr(exitSignal)
 		mask := blockSignals()
 		defer setSignals(mask)
-		pid, errno := clone(flags, uintptr(unsafe.Pointer(&s.pidfd)), &s.steps[0], &s.failed)
+		pid, errno := clone(flags, uintptr(unsafe.Pointer(&s.pidfd)), first, &s.failed)
 		if errno != 0 && os.Geteuid() == 0 {
-			pid, errno = clone(flags&^unix.CLONE_NEWUSER, uintptr(unsafe.Pointer(&s.pidfd)), &s.steps[0], &s.failed)
+			pid, errno = clone(flags&^unix.CLONE_NEWUSER, uintptr(unsafe.Pointer(&s.pidfd)), first, &s.failed)
 		}
 		if errno != 0 {
 			return fmt.Errorf("clone into a new network namespace: %w", errno)
@@ -228,7 +238,7 @@ func (h *NetHelper) Close() {
 		reap(h.pid)
 		h.pid = 0
 	}
-	for _, fd := range []*int{&h.ask[0], &h.ask[1], &h.get[0], &h.get[1], &h.pidfd} {
+	for _, fd := range []*int{&h.errors[0], &h.errors[1], &h.ask[0], &h.ask[1], &h.get[0], &h.get[1], &h.pidfd} {
 		if *fd >= 0 {
 			unix.Close(*fd)
 			*fd = -1
@@ -239,6 +249,17 @@ func (h *NetHelper) Close() {
 		unix.Munmap(h.page)
 		h.page = nil
 	}
+}
+
+// Errors returns raw sockets, non-blocking and owned by the caller, that see the
+// ICMP and ICMPv6 messages of a namespace where every address is local; -1 for one
+// that could not be made. The next call returns none.
+func (h *NetHelper) Errors() (v4, v6 int) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	v4, v6 = h.errors[0], h.errors[1]
+	h.errors = [2]int{-1, -1}
+	return v4, v6
 }
 
 const loopbackIndex = 1 // LOOPBACK_IFINDEX of net/loopback.h
@@ -252,6 +273,9 @@ func (h *NetHelper) setup(everywhere bool) error {
 		return err
 	}
 	defer unix.Close(s)
+	for i, fd := range h.shared.errors { // made before that socket
+		h.errors[i] = int(max(fd, -1))
+	}
 	up := nl.NewNetlinkRequest(unix.RTM_NEWLINK, unix.NLM_F_ACK)
 	info := nl.NewIfInfomsg(unix.AF_UNSPEC)
 	info.Index, info.Flags, info.Change = loopbackIndex, unix.IFF_UP, unix.IFF_UP
