@@ -32,9 +32,9 @@ func (f *Filter) denials() []dispatch.Denial {
 		d(unix.SYS_SENDMSG, when(any(2, unix.MSG_FASTOPEN)), unix.EOPNOTSUPP),
 		d(unix.SYS_SENDMMSG, when(any(3, unix.MSG_FASTOPEN)), unix.EOPNOTSUPP),
 	}
-	options := socketOptions
+	options := slices.Concat(socketOptions, joins)
 	if f.Datagrams == Mediated {
-		options = append(slices.Clone(options), mediatedOptions...)
+		options = append(options, mediatedOptions...)
 		// The kernel would tell of the end of a copy that the program does not have.
 		const zerocopy = unix.MSG_ZEROCOPY
 		out = append(out,
@@ -66,16 +66,20 @@ func notType(t uint32) dispatch.Test {
 
 type option struct{ level, name uint32 }
 
-// mediatedOptions send packets that nobody judged (joining a group tells the
-// network its address), choose another way to a judged address, or take packets
+// mediatedOptions send packets that nobody judged (see joins), choose another way to a judged address, or take packets
 // out of the hands of the socket. In the empty namespace they do no harm.
 var mediatedOptions = []option{
-	{unix.SOL_IP, unix.IP_ADD_MEMBERSHIP}, {unix.SOL_IP, unix.IP_ADD_SOURCE_MEMBERSHIP}, {unix.SOL_IP, unix.IP_MSFILTER},
-	{unix.SOL_IP, unix.MCAST_JOIN_GROUP}, {unix.SOL_IP, unix.MCAST_JOIN_SOURCE_GROUP}, {unix.SOL_IP, unix.MCAST_MSFILTER},
-	{unix.SOL_IPV6, unix.IPV6_JOIN_GROUP}, {unix.SOL_IPV6, unix.IPV6_JOIN_ANYCAST},
-	{unix.SOL_IPV6, unix.MCAST_JOIN_GROUP}, {unix.SOL_IPV6, unix.MCAST_JOIN_SOURCE_GROUP}, {unix.SOL_IPV6, unix.MCAST_MSFILTER},
+	{unix.SOL_IP, unix.IP_ADD_MEMBERSHIP}, {unix.SOL_IP, unix.IP_MSFILTER}, {unix.SOL_IP, unix.MCAST_MSFILTER},
+	{unix.SOL_IPV6, unix.IPV6_JOIN_GROUP}, {unix.SOL_IPV6, unix.MCAST_MSFILTER},
 	{unix.SOL_IP, unix.IP_UNICAST_IF}, {unix.SOL_IPV6, unix.IPV6_UNICAST_IF},
 	{unix.SOL_UDP, unix.UDP_ENCAP},
+}
+
+// joins make the host tell the network the address of a group. The kernel takes
+// them on TCP sockets too, which are the host's in each mode.
+var joins = []option{
+	{unix.SOL_IP, unix.IP_ADD_SOURCE_MEMBERSHIP}, {unix.SOL_IP, unix.MCAST_JOIN_GROUP}, {unix.SOL_IP, unix.MCAST_JOIN_SOURCE_GROUP},
+	{unix.SOL_IPV6, unix.IPV6_JOIN_ANYCAST}, {unix.SOL_IPV6, unix.MCAST_JOIN_GROUP}, {unix.SOL_IPV6, unix.MCAST_JOIN_SOURCE_GROUP},
 }
 
 // socketOptions lead traffic elsewhere than the judged address says, or steer

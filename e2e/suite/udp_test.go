@@ -358,3 +358,53 @@ func TestUDPAudit(t *testing.T) {
 		m.Arrived(t, n)
 	}
 }
+
+// Joining a multicast group makes the host tell the network its address, on TCP
+// sockets too.
+func TestNoMulticastJoins(t *testing.T) {
+	const script = `import socket, struct, sys
+def join(family, kind, level, option, value):
+    try: socket.socket(family, kind).setsockopt(level, option, value); print("joined")
+    except OSError as e: print(e.errno)
+four = struct.pack("I4x", 1) + struct.pack("HH4s", 2, 0, socket.inet_aton("224.0.0.251")) + bytes(120)
+six = struct.pack("I4x", 1) + struct.pack("HHI16sI", 10, 0, 0, socket.inet_pton(10, "ff02::fb"), 0) + bytes(100)
+join(socket.AF_INET, socket.SOCK_STREAM, 0, 42, four)
+join(socket.AF_INET6, socket.SOCK_STREAM, 41, 42, six)
+join(socket.AF_INET, socket.SOCK_DGRAM, 0, 42, four)
+join(socket.AF_INET6, socket.SOCK_DGRAM, 41, 42, six)
+`
+	asUsers(t, func(t *testing.T, u lab.User) {
+		if r := lab.Run(t, u, python, "-c", script); r.Stdout != strings.Repeat("joined\n", 4) {
+			t.Fatalf("control: %s%s", r.Stdout, r.Stderr)
+		}
+		for _, f := range [][]string{nil, flags("--allow", "udp://*")} {
+			if r := lab.Net(t, u, f, python, "-c", script); r.Stdout != strings.Repeat("1\n", 4) {
+				t.Errorf("%v: %s%s", f, r.Stdout, r.Stderr)
+			}
+		}
+	})
+}
+
+// Groups and broadcast addresses are addresses like any other.
+func TestUDPToMany(t *testing.T) {
+	const script = `import socket, sys
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+s.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton("127.0.0.1"))
+try: print(s.sendto(b"x", (sys.argv[1], 5353)))
+except OSError as e: print(e.errno)
+`
+	for _, a := range []string{"224.0.0.251", "239.1.2.3", "255.255.255.255", "192.168.9.255"} {
+		asUsers(t, func(t *testing.T, u lab.User) {
+			cmd := []string{python, "-c", script, a}
+			m := lab.Now()
+			r := lab.Net(t, u, unrelated, cmd...)
+			if r.Stdout != "111\n" || !r.Denied("udp://"+a) || len(m.Since(t)) > 0 {
+				t.Errorf("%s: %s%s", a, r.Stdout, r.Stderr)
+			}
+			if r := lab.Net(t, u, flags("--allow", "udp://"+a+":5353"), cmd...); r.Denied("") || r.Stdout == "111\n" {
+				t.Errorf("%s by rule: %s%s", a, r.Stdout, r.Stderr)
+			}
+		})
+	}
+}
