@@ -166,6 +166,14 @@ func (c *Call) Keep(fd int) {
 	}
 }
 
+// ReleaseClosed gives up the kept sockets that the sandbox has closed, which may
+// hold an address. Where sockets are kept it takes up to some milliseconds.
+func (c *Call) ReleaseClosed() {
+	if c.loop.kept != nil {
+		c.loop.kept.sweep()
+	}
+}
+
 // AddFD installs a copy of fd in the caller at the number at (any if negative)
 // without answering the call. fd stays owned by the caller of this method.
 func (c *Call) AddFD(fd, at int, cloexec bool) (int, error) {

@@ -70,7 +70,7 @@ func (k *keptSockets) keep(l *Loop, fd int) {
 		k.set = map[uint64]*keptSocket{}
 	}
 	if old := k.set[ino]; old != nil {
-		unix.Close(old.fd)
+		unix.Close(old.fd) // fd is another one
 	}
 	k.set[ino] = &keptSocket{fd: dup}
 	if !k.running {
@@ -107,11 +107,21 @@ func (k *keptSockets) release(fd int) {
 		return
 	}
 	k.mu.Lock()
-	defer k.mu.Unlock()
-	if s := k.set[ino]; s != nil {
-		unix.Close(s.fd)
-		delete(k.set, ino)
+	s := k.set[ino]
+	delete(k.set, ino)
+	k.mu.Unlock()
+	if s != nil {
+		unix.Close(s.fd) // the caller's copy is still open: this is not the last
 	}
+}
+
+// closeLast closes what may be the last descriptor of a socket. The time for which
+// its program wants to linger is nothing that we could wait for.
+func closeLast(fd int) {
+	if l, err := unix.GetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER); err == nil && l.Onoff != 0 && l.Linger > 0 {
+		unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{})
+	}
+	unix.Close(fd)
 }
 
 // sweepAll closes copies whose socket the sandbox has closed, until there is
@@ -156,6 +166,12 @@ func (k *keptSockets) sweep() {
 	if err != nil {
 		return
 	}
+	var gone []int
+	defer func() {
+		for _, fd := range gone {
+			closeLast(fd)
+		}
+	}()
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	for ino, was := range missing {
@@ -167,7 +183,7 @@ func (k *keptSockets) sweep() {
 		case !s.settled:
 			s.settled = true
 		default:
-			unix.Close(s.fd)
+			gone = append(gone, s.fd)
 			delete(k.set, ino)
 		}
 	}
@@ -203,7 +219,7 @@ func (k *keptSockets) close() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	for ino, s := range k.set {
-		unix.Close(s.fd)
+		closeLast(s.fd)
 		delete(k.set, ino)
 	}
 	k.running = false

@@ -30,6 +30,8 @@ func (f *Filter) bind(c *dispatch.Call) dispatch.Action {
 		return f.bindUnix(c)
 	case !ok:
 		return dispatch.Continue()
+	case to.Port() != 0:
+		c.ReleaseClosed()
 	}
 	fd, err := c.FD(c.Int(0))
 	if err != nil {

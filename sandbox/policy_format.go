@@ -2,6 +2,8 @@ package sandbox
 
 import (
 	"reflect"
+	"strconv"
+	"strings"
 
 	"github.com/pelletier/go-toml/v2"
 )
@@ -18,6 +20,15 @@ func (p *Policy) TOML() ([]byte, error) {
 	if p.Timeout != 0 {
 		timeout = p.Timeout.String()
 	}
+	memory := ""
+	if p.Limits.Memory != 0 {
+		memory = strconv.FormatUint(p.Limits.Memory, 10)
+	}
+	credentials := map[string]string{} // where they are, never what
+	for _, c := range p.Credentials {
+		name, place, _ := strings.Cut(c.Text, "=")
+		credentials[name] = place
+	}
 	doc := map[string]map[string]any{
 		"network": {
 			"allow": texts(p.Allow), "deny": texts(p.Deny), "allow_unix": p.AllowUnix,
@@ -26,17 +37,27 @@ func (p *Policy) TOML() ([]byte, error) {
 		},
 		"http": {
 			"allow": texts(p.HTTPAllow), "deny": texts(p.HTTPDeny), "tls": string(p.TLS), "inject_ca": p.InjectCA,
-			"ca": p.CAFile, "ca_key": p.CAKeyFile, "ca_out": p.CAOut,
+			"ca": p.CAFile, "ca_key": p.CAKeyFile, "ca_out": p.CAOut, "credential": credentials, "auth": texts(p.HTTPAuth),
 		},
-		"program": {"clean_env": p.CleanEnv, "cwd": p.Dir, "timeout": timeout, "name": p.Name, "pass_fd": p.PassFDs},
-		"log":     {"file": p.LogFile, "quiet": p.Quiet},
+		"limits": {
+			"processes": p.Limits.Processes, "memory": memory, "open_files": p.Limits.OpenFiles, "cpu": p.Limits.CPU,
+			"cpu_cores": p.Limits.Cores, "num_cpus": p.Limits.ShowCPUs,
+		},
+		"syscalls":    {"extra_allow": p.AllowSyscalls, "extra_deny": p.DenySyscalls},
+		"determinism": {"no_randomize_memory": p.Limits.FixedAddresses},
+		"program": {
+			"clean_env": p.CleanEnv, "cwd": p.Dir, "timeout": timeout, "name": p.Name, "pass_fd": p.PassFDs,
+			"no_coredump": p.Limits.NoCoreDump, "no_huge_pages": p.Limits.NoHugePages,
+		},
+		"log": {"file": p.LogFile, "quiet": p.Quiet},
 	}
 	if p.Files != nil {
 		doc["filesystem"] = map[string]any{"read": p.Files.Read, "write": p.Files.Write, "deny": p.Files.Deny}
 	}
 	for name, table := range doc {
 		for key, v := range table {
-			if v := reflect.ValueOf(v); v.IsZero() || v.Kind() == reflect.Slice && v.Len() == 0 {
+			v := reflect.ValueOf(v)
+			if many := v.Kind() == reflect.Slice || v.Kind() == reflect.Map; many && v.Len() == 0 || v.IsZero() {
 				delete(table, key)
 			}
 		}

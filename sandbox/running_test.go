@@ -139,28 +139,54 @@ func TestNoSandboxReachesTheControl(t *testing.T) {
 	}
 }
 
+// What TOML writes is read as the same policy, whatever key a file may have.
 func TestPolicyAsTOML(t *testing.T) {
-	text := `[network]
+	const text = `[network]
 allow = ["example.com:443", "10.0.0.0/8"]
 deny = ["ads.example.com"]
+allow_unix = ["/run/x.sock"]
 allow_bind = ["8000-8010"]
+deny_bind = ["22"]
+port_remap = true
 allow_private = true
-dns_server = ["192.0.2.53:53"]
-
+dns_server = ["192.0.2.53:53", "[2001:db8::53]:5353"]
+audit = true
 [http]
 allow = ["GET example.com/*"]
-
+deny = ["POST example.com/x"]
+tls = "intercept"
+inject_ca = ["/etc/own.pem"]
+ca = "/ca.pem"
+ca_key = "/ca.key"
+ca_out = "/out.pem"
+credential = { TOKEN = "env:TOKEN" }
+auth = ["GET example.com/* bearer TOKEN"]
 [filesystem]
 read = ["/srv"]
+write = ["/tmp"]
 deny = ["/srv/a b\"c"]
-
+[limits]
+processes = 7
+memory = "64M"
+open_files = 100
+cpu = 50
+cpu_cores = [0]
+num_cpus = 2
+[syscalls]
+extra_allow = ["sysv_ipc"]
+extra_deny = ["sync"]
+[determinism]
+no_randomize_memory = true
 [program]
 clean_env = true
+cwd = "/"
 timeout = "1m30s"
 name = "x"
 pass_fd = [3]
-
+no_coredump = true
+no_huge_pages = true
 [log]
+file = "/log"
 quiet = true
 `
 	p, err := ParsePolicy("policy.toml", []byte(text))
@@ -177,13 +203,22 @@ quiet = true
 		t.Fatalf("%v:\n%s", err, out)
 	}
 	p.Env = nil
-	for _, rules := range [][]RuleText{p.Allow, p.Deny, p.AllowBind, p.HTTPAllow, again.Allow, again.Deny, again.AllowBind, again.HTTPAllow} {
-		for i := range rules {
-			rules[i].Source = ""
+	for _, p := range []*Policy{p, again} {
+		for _, rules := range [][]RuleText{p.Allow, p.Deny, p.AllowBind, p.DenyBind, p.HTTPAllow, p.HTTPDeny, p.HTTPAuth, p.Credentials} {
+			for i := range rules {
+				rules[i].Source = ""
+			}
 		}
 	}
 	if !reflect.DeepEqual(p, again) {
 		t.Errorf("%+v\n%+v\n%s", p, again, out)
+	}
+	for table, kind := range fields(reflect.TypeFor[document]()) {
+		for key := range fields(kind) {
+			if key != "env" && !strings.Contains(string(out), "\n"+key+" = ") && !strings.Contains(string(out), "."+key+"]") {
+				t.Errorf("[%s] %s is not written", table, key)
+			}
+		}
 	}
 }
 

@@ -47,6 +47,12 @@ func TestWithoutPidfdGetfd(t *testing.T) {
 		if r := lab.Run(t, u, under(t, refused, flags, p, "threads", ip, port, eip, eport, "50")...); r.Code != 0 {
 			t.Errorf("50 threads: code %d: %s%s", r.Code, r.Stdout, r.Stderr)
 		}
+		// A socket that lingers must not hold up the supervisor with its copy.
+		fip, fport := listenFull(t)
+		lingers := append([]string{"--allow", fip}, flags...)
+		if r := lab.Run(t, u, under(t, refused, lingers, p, "hostile", "linger", "1", ip, port, fip, fport)...); r.Code != 0 || !strings.Contains(r.Stdout, "calls=") {
+			t.Errorf("linger: code %d: %s%s", r.Code, r.Stdout, r.Stderr)
+		}
 		// The copies that the supervisor keeps hold back neither a port nor, for
 		// long, the end of a connection.
 		l, err := net.Listen("tcp", net.JoinHostPort(lab.Allowed4.String(), "0"))
