@@ -73,7 +73,7 @@ func ownProcess() int {
 	}
 	code := 0
 	if err == nil {
-		code, err = Run(context.Background(), c, Options{Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Messages: os.Stderr, OwnProcess: true, abi: abi})
+		code, err = Run(context.Background(), c, Options{Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, OwnProcess: true, abi: abi})
 	}
 	if err != nil {
 		fmt.Println(err)

@@ -44,7 +44,7 @@ func (p *Policy) TOML() ([]byte, error) {
 			"cpu_cores": p.Limits.Cores, "num_cpus": p.Limits.ShowCPUs,
 		},
 		"syscalls":    {"extra_allow": p.AllowSyscalls, "extra_deny": p.DenySyscalls},
-		"determinism": {"no_randomize_memory": p.Limits.FixedAddresses},
+		"determinism": {"no_randomize_memory": p.Limits.FixedAddresses, "deterministic_dirs": p.SortedDirs},
 		"program": {
 			"clean_env": p.CleanEnv, "cwd": p.Dir, "timeout": timeout, "name": p.Name, "pass_fd": p.PassFDs,
 			"no_coredump": p.Limits.NoCoreDump, "no_huge_pages": p.Limits.NoHugePages,

@@ -177,6 +177,7 @@ extra_allow = ["sysv_ipc"]
 extra_deny = ["sync"]
 [determinism]
 no_randomize_memory = true
+deterministic_dirs = true
 [program]
 clean_env = true
 cwd = "/"
@@ -216,7 +217,7 @@ quiet = true
 	for table, kind := range fields(reflect.TypeFor[document]()) {
 		for key := range fields(kind) {
 			if key != "env" && !strings.Contains(string(out), "\n"+key+" = ") && !strings.Contains(string(out), "."+key+"]") {
-				t.Errorf("[%s] %s is not written", table, key)
+				t.Errorf("[%s] %s is not written: add it to Policy.TOML", table, key)
 			}
 		}
 	}

@@ -97,7 +97,7 @@ func (l Layers) confine() error {
 	if err := sys.LandlockRestrict(r); err != nil {
 		return fmt.Errorf("landlock: %w", err)
 	}
-	return nil
+	return l.prove()
 }
 
 // Unsupported returns why the kernel's ABI does not do, nil if it does. It does
