@@ -45,13 +45,16 @@ func openTrust(p *parts, c *Compiled, _ Options) error {
 	})
 	p.onClose(p.trust.Close)
 	p.env = environment(p.env, trust.Environment(p.env), false)
-	if c.Policy.CAOut == "" && c.Policy.CAFile == "" {
+	if !c.awaitsAuthority() {
 		return nil // the command need not wait
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), authorityWait)
 	defer cancel()
 	cert, err := p.http.PEM(ctx)
-	if err != nil {
+	switch {
+	case err != nil && c.Policy.CAFile != "":
+		return usage{fmt.Errorf("--ca %s: %w", c.Policy.CAFile, err)}
+	case err != nil:
 		return err
 	}
 	if c.Policy.CAOut == "" {
@@ -62,6 +65,9 @@ func openTrust(p *parts, c *Compiled, _ Options) error {
 	}
 	return nil
 }
+
+// awaitsAuthority tells whether the command may not start before there is an authority.
+func (c *Compiled) awaitsAuthority() bool { return c.Policy.CAOut != "" || c.Policy.CAFile != "" }
 
 var errNoAuthority = errors.New("the interceptor has ended before it had a certificate authority")
 

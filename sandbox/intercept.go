@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -43,7 +44,9 @@ type intercept struct {
 	dial  func(context.Context, netfilter.Upstream) (int, error)
 	emit  func(event.Event)
 	audit bool
-	host  *companionHost
+	// awaited: the start waits for the authority, and says itself why there is none.
+	awaited bool
+	host    *companionHost
 
 	queue chan netfilter.Intercepted
 	ctx   context.Context
@@ -94,7 +97,7 @@ func openInterceptor(p *parts, c *Compiled, _ Options) error {
 		return err
 	}
 	x := &intercept{
-		rules: c.HTTP, auth: auth, all: c.Policy.TLS == TLSIntercept, host: &companionHost{path: path, command: p.thread}, audit: c.Policy.Audit, emit: p.emit,
+		rules: c.HTTP, auth: auth, all: c.Policy.TLS == TLSIntercept, host: &companionHost{path: path, command: p.thread}, audit: c.Policy.Audit, emit: p.emit, awaited: c.awaitsAuthority(),
 		queue: make(chan netfilter.Intercepted, flowQueue), dials: make(chan struct{}, maxDials),
 		flows: map[uint64]flowState{}, stores: map[uint64]chan wire.Stored{}, authority: make(chan struct{}), barren: make(chan struct{}),
 	}
@@ -154,6 +157,8 @@ func readPEM(flag, path string) ([]byte, error) {
 		return nil, usage{fmt.Errorf("%s: %w", flag, err)}
 	case len(text) > wire.MaxPEM:
 		return nil, usage{fmt.Errorf("%s: %s is longer than %d bytes; name a file with one certificate, or one key, in PEM form", flag, path, wire.MaxPEM)}
+	case !bytes.Contains(text, []byte("-----BEGIN ")):
+		return nil, usage{fmt.Errorf("%s: %s holds nothing in PEM form (BEGIN CERTIFICATE, BEGIN PRIVATE KEY); convert it with openssl", flag, path)}
 	}
 	return text, nil
 }
@@ -221,6 +226,13 @@ func (x *intercept) refuse(c netfilter.Intercepted, why string) {
 }
 
 func (x *intercept) fault(text string) {
+	if x.awaited {
+		select {
+		case <-x.authority:
+		default:
+			return
+		}
+	}
 	x.emit(event.Event{Kind: event.Fault, Reason: text})
 }
 
