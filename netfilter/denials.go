@@ -72,7 +72,7 @@ var mediatedOptions = []option{
 	{unix.SOL_IP, unix.IP_ADD_MEMBERSHIP}, {unix.SOL_IP, unix.IP_MSFILTER}, {unix.SOL_IP, unix.MCAST_MSFILTER},
 	{unix.SOL_IPV6, unix.IPV6_JOIN_GROUP}, {unix.SOL_IPV6, unix.MCAST_MSFILTER},
 	{unix.SOL_IP, unix.IP_UNICAST_IF}, {unix.SOL_IPV6, unix.IPV6_UNICAST_IF},
-	{unix.SOL_UDP, unix.UDP_ENCAP},
+	{unix.SOL_IPV6, unix.IPV6_PKTINFO}, {unix.SOL_UDP, unix.UDP_ENCAP},
 }
 
 // joins make the host tell the network the address of a group. The kernel takes
