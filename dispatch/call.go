@@ -149,6 +149,15 @@ func (c *Call) FDOf(pid, fd int) (int, error) {
 	return n, nil
 }
 
+// FileCredentials returns what the kernel judges the caller's work on files by.
+func (c *Call) FileCredentials() (sys.FileCredentials, error) {
+	who, err := fileCredentials(c.PID())
+	if verr := c.Valid(); verr != nil {
+		return who, verr
+	}
+	return who, err
+}
+
 // Release says that the socket which fd, a copy from FD, is one of needs no
 // handler any more. It matters where sockets are kept (Table.KeepSockets).
 func (c *Call) Release(fd int) {

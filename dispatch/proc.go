@@ -2,9 +2,12 @@ package dispatch
 
 import (
 	"bytes"
+	"errors"
 	"strconv"
+	"strings"
 
 	"github.com/sandlock/sandlock/internal/sys"
+	"golang.org/x/sys/unix"
 )
 
 // maxStatus bounds what is read of a status file: it is some 1.5 KiB, and longer
@@ -48,4 +51,31 @@ func interrupted(pid int) bool {
 		return v
 	}
 	return (hex("SigPnd")|hex("ShdPnd"))&^hex("SigBlk")&hex("SigCgt") != 0
+}
+
+// fileCredentials reads the credentials of a thread from its status (proc(5)).
+func fileCredentials(pid int) (who sys.FileCredentials, err error) {
+	s := status(pid, "Uid", "Gid", "Groups", "CapEff")
+	if s == nil {
+		return who, unix.ESRCH
+	}
+	const fsID = 3 // real, effective, saved, file system
+	uid, gid := strings.Fields(s["Uid"]), strings.Fields(s["Gid"])
+	if len(uid) <= fsID || len(gid) <= fsID {
+		return who, unix.EPERM
+	}
+	if who.UID, err = strconv.Atoi(uid[fsID]); err == nil {
+		who.GID, err = strconv.Atoi(gid[fsID])
+	}
+	if err == nil {
+		who.Capabilities, err = strconv.ParseUint(s["CapEff"], 16, 64)
+	}
+	for _, g := range strings.Fields(s["Groups"]) {
+		n, e := strconv.ParseUint(g, 10, 32)
+		who.Groups, err = append(who.Groups, uint32(n)), errors.Join(err, e)
+	}
+	if err != nil {
+		return who, unix.EPERM
+	}
+	return who, nil
 }

@@ -19,9 +19,10 @@ type parcel struct {
 	to      []byte
 	left    []sys.Range // what is not sent yet, in the caller's memory
 	control []byte
-	files   []int // copies of the descriptors in control, owned
-	pin     int   // the file that to leads to, owned; -1 for none
-	pinned  bool  // to is a unix address: to be used on the sandbox's thread
+	files   []int                // copies of the descriptors in control, owned
+	pin     int                  // the file that to leads to, owned; -1 for none
+	pinned  bool                 // to is a unix address: to be used by Filter.reachUnix
+	who     *sys.FileCredentials // of a caller who is not us, with pinned
 }
 
 func (p *parcel) close() {
@@ -198,6 +199,11 @@ func (s *sending) unixAddress(p *parcel, name []byte) error {
 		return unix.EINVAL
 	}
 	p.pinned = true
+	who, err := s.f.unlikeUs(s.c)
+	if err != nil {
+		return err
+	}
+	p.who = who
 	path := name[unixPathAt:]
 	if path[0] == 0 {
 		if !s.f.mayReachAbstract(path, unix.SOCK_DGRAM) {

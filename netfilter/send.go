@@ -202,7 +202,7 @@ func (s *sending) try(p *parcel) (n int, err error) {
 		return err
 	}
 	if p.pinned {
-		err = s.f.Thread.Do(send)
+		err = s.f.reachUnix(p.who, p.pin >= 0, send)
 	} else {
 		send()
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"os"
+	"runtime"
 	"strconv"
 	"strings"
 	"time"
@@ -36,7 +37,7 @@ func (f *Filter) connectUnix(c *dispatch.Call, fd int, sa []byte) dispatch.Actio
 			f.reportUnix(c, -1, bytes.Replace(path, []byte{0}, []byte{'@'}, 1))
 			return dispatch.Errno(unix.EPERM)
 		}
-		return f.onThread(fd, sa, -1)
+		return f.onThread(c, fd, sa, -1)
 	}
 	if i := bytes.IndexByte(path, 0); i >= 0 {
 		path = path[:i]
@@ -60,7 +61,7 @@ func (f *Filter) connectUnix(c *dispatch.Call, fd int, sa []byte) dispatch.Actio
 			return dispatch.Errno(unix.EACCES)
 		}
 	}
-	return f.onThread(fd, unixAddr("/proc/self/fd/"+strconv.Itoa(pin)), pin)
+	return f.onThread(c, fd, unixAddr("/proc/self/fd/"+strconv.Itoa(pin)), pin)
 }
 
 func unixAddr(path string) []byte {
@@ -131,15 +132,23 @@ func (f *Filter) ownUnix(pin, typ int, ino uint64) bool {
 
 // onThread owns fd and pin. A full backlog must not hold up the thread, so a
 // blocking socket gets a time-out of a moment there and is tried again.
-func (f *Filter) onThread(fd int, sa []byte, pin int) dispatch.Action {
+func (f *Filter) onThread(c *dispatch.Call, fd int, sa []byte, pin int) dispatch.Action {
 	blocking := !nonblocking(fd)
+	who, err := f.unlikeUs(c)
+	if err != nil {
+		if pin >= 0 {
+			unix.Close(pin)
+		}
+		unix.Close(fd)
+		return dispatch.Fail(err)
+	}
 	return dispatch.Defer(func(ctx context.Context) dispatch.Action {
 		defer unix.Close(fd)
 		if pin >= 0 {
 			defer unix.Close(pin)
 		}
 		for {
-			err := f.Thread.Do(func() error { return connectBriefly(fd, sa, blocking) })
+			err := f.reachUnix(who, pin >= 0, func() error { return connectBriefly(fd, sa, blocking) })
 			if err != unix.EAGAIN || !blocking {
 				return dispatch.Result(0, err)
 			}
@@ -150,6 +159,38 @@ func (f *Filter) onThread(fd int, sa []byte, pin int) dispatch.Action {
 			}
 		}
 	})
+}
+
+// unlikeUs returns the caller's credentials for files where they are not ours: a
+// command starts as who we are, and only root can become somebody else.
+func (f *Filter) unlikeUs(c *dispatch.Call) (*sys.FileCredentials, error) {
+	if os.Geteuid() != 0 {
+		return nil, nil
+	}
+	who, err := c.FileCredentials()
+	if err != nil || who.UID == 0 {
+		return nil, err
+	}
+	return &who, nil
+}
+
+// reachUnix connects or sends to a unix address: on the sandbox's thread, or to a file
+// with the rights of a caller who is not us, on a thread of its own. Abstract names
+// know no rights.
+func (f *Filter) reachUnix(who *sys.FileCredentials, file bool, do func() error) error {
+	if who == nil || !file {
+		return f.Thread.Do(do)
+	}
+	done := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
+		err := sys.Become(*who)
+		if err == nil {
+			err = do()
+		}
+		done <- err
+	}()
+	return <-done
 }
 
 func connectBriefly(fd int, sa []byte, blocking bool) error {

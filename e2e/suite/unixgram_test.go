@@ -297,3 +297,35 @@ print("done")`
 		}
 	})
 }
+
+// A command of root's that became another user may use an open socket only as far
+// as the file allows that user.
+func TestUnixAsAnotherUser(t *testing.T) {
+	if lab.Nested() {
+		return // the lab of an ordinary user has no second user
+	}
+	p := lab.Probe(t)
+	for _, c := range []struct{ network, probe string }{{"unix", "unix-stream"}, {"unixgram", "unix-dgram"}, {"unixgram", "unix-dgram-connect"}} {
+		place := openUnix(t, c.network, "path")
+		for mode, open := range map[os.FileMode]bool{0o777: true, 0o700: false} {
+			if err := os.Chmod(place, mode); err != nil {
+				t.Fatal(err)
+			}
+			n := lab.Nonce()
+			cmd := []string{"setpriv", "--reuid", "1000", "--regid", "1000", "--clear-groups", p, c.probe, place, n}
+			bare, m := lab.Run(t, lab.Root, cmd...), lab.Now()
+			r := lab.Net(t, lab.Root, []string{"--allow-unix", place}, cmd...)
+			refused := func(r lab.Result) bool { return strings.Contains(r.Stdout, "fail EACCES") }
+			if r.Code != bare.Code || refused(r) != refused(bare) || refused(r) == open {
+				t.Errorf("%s %v: %q bare, %q %s", c.probe, mode, bare.Stdout, r.Stdout, r.Stderr)
+			}
+			arrived := false
+			for _, a := range m.Since(t) {
+				arrived = arrived || strings.Contains(a.Text, n)
+			}
+			if arrived != open {
+				t.Errorf("%s %v: arrived %v", c.probe, mode, arrived)
+			}
+		}
+	}
+}

@@ -37,7 +37,7 @@ func (f *Filter) making(c *dispatch.Call, work func() (int, error)) (int, error)
 func (f *Filter) apart(c *dispatch.Call, mask *uint32, work func() (int, error)) (int, error) {
 	var who *sys.FileCredentials
 	if f.switched.Load() && os.Geteuid() == 0 {
-		w, err := credentialsOf(c.PID())
+		w, err := c.FileCredentials()
 		if err != nil {
 			return -1, err
 		}
@@ -66,25 +66,6 @@ func (f *Filter) apart(c *dispatch.Call, mask *uint32, work func() (int, error))
 	}()
 	<-done
 	return n, err
-}
-
-// credentialsOf reads proc(5) /proc/pid/status.
-func credentialsOf(pid int) (sys.FileCredentials, error) {
-	var who sys.FileCredentials
-	text, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/status")
-	if err != nil {
-		return who, unix.ESRCH
-	}
-	const fsID = 3 // real, effective, saved, file system
-	uids, gids, groups, caps := numbers(text, "Uid:", 10), numbers(text, "Gid:", 10), numbers(text, "Groups:", 10), numbers(text, "CapEff:", 16)
-	if len(uids) <= fsID || len(gids) <= fsID || len(caps) != 1 {
-		return who, unix.EPERM
-	}
-	who = sys.FileCredentials{UID: int(uids[fsID]), GID: int(gids[fsID]), Capabilities: caps[0]}
-	for _, g := range groups {
-		who.Groups = append(who.Groups, uint32(g))
-	}
-	return who, nil
 }
 
 // umask returns the mask that a thread's new files have (proc(5), Linux 4.7).
