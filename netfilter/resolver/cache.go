@@ -1,12 +1,9 @@
 package resolver
 
 import (
-	"container/list"
 	"sync"
 	"time"
 	"unsafe"
-
-	"golang.org/x/net/dns/dnsmessage"
 )
 
 const (
@@ -18,34 +15,35 @@ const (
 // cache keeps answers until their TTL is over, the recently used ones if there
 // are too many. The zero value is empty.
 type cache struct {
-	mu      sync.Mutex
-	entries map[question]*list.Element
-	recent  list.List // of *cached, the last used first
-	size    int
+	mu             sync.Mutex
+	entries        map[question]*cached
+	newest, oldest *cached // by use
+	size           int
 }
 
 type cached struct {
 	question
 	answer
-	made time.Time
-	size int
+	made         time.Time
+	size         int
+	newer, older *cached
 }
 
 // get returns the answer to a question with the TTL that is left of it.
 func (c *cache) get(q question, now time.Time) (answer, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	e, ok := c.entries[q]
+	entry, ok := c.entries[q]
 	if !ok {
 		return answer{}, false
 	}
-	entry := e.Value.(*cached)
 	age := now.Sub(entry.made)
 	if age < 0 || age >= time.Duration(entry.ttl)*time.Second {
-		c.drop(e)
+		c.drop(entry)
 		return answer{}, false
 	}
-	c.recent.MoveToFront(e)
+	c.unlink(entry)
+	c.link(entry)
 	a := entry.answer
 	a.ttl -= uint32(age / time.Second)
 	return a, true
@@ -62,31 +60,56 @@ func (c *cache) put(q question, a answer, now time.Time) {
 		return
 	}
 	if c.entries == nil {
-		c.entries = map[question]*list.Element{}
+		c.entries = map[question]*cached{}
 	}
 	entry := &cached{question: q, answer: a, made: now, size: entrySize}
 	for _, rr := range a.records {
 		entry.size += sizeOf(rr)
 	}
-	c.entries[q] = c.recent.PushFront(entry)
+	c.entries[q] = entry
+	c.link(entry)
 	c.size += entry.size
 	for len(c.entries) > maxCached || c.size > maxCachedSize {
-		c.drop(c.recent.Back())
+		c.drop(c.oldest)
 	}
 }
 
-func (c *cache) drop(e *list.Element) {
-	entry := c.recent.Remove(e).(*cached)
-	delete(c.entries, entry.question)
-	c.size -= entry.size
+func (c *cache) drop(e *cached) {
+	c.unlink(e)
+	delete(c.entries, e.question)
+	c.size -= e.size
+}
+
+// link makes e, which is in no list, the newest.
+func (c *cache) link(e *cached) {
+	if e.older = c.newest; e.older != nil {
+		e.older.newer = e
+	} else {
+		c.oldest = e
+	}
+	c.newest = e
+}
+
+func (c *cache) unlink(e *cached) {
+	if e.newer != nil {
+		e.newer.older = e.older
+	} else {
+		c.newest = e.older
+	}
+	if e.older != nil {
+		e.older.newer = e.newer
+	} else {
+		c.oldest = e.newer
+	}
+	e.newer, e.older = nil, nil
 }
 
 // sizeOf is about what a record takes in memory.
-func sizeOf(rr dnsmessage.Resource) int {
-	const name = int(unsafe.Sizeof(dnsmessage.Name{}))
-	size := 2 * name // the owner's and that of the body
-	if s := serviceOf(rr); s != nil {
-		for _, p := range s.Params {
+func sizeOf(rr record) int {
+	size := int(unsafe.Sizeof(rr))
+	if rr.service != nil {
+		size += int(unsafe.Sizeof(*rr.service))
+		for _, p := range rr.service.params {
 			size += int(unsafe.Sizeof(p)) + len(p.Value)
 		}
 	}

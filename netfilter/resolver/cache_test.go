@@ -124,7 +124,11 @@ func TestCacheIsBounded(t *testing.T) {
 		c.put(key(i), answer{ttl: 60}, now)
 		c.get(key(0), now) // stays, being used
 	}
-	if len(c.entries) != maxCached || c.recent.Len() != maxCached {
+	listed := 0
+	for e := c.newest; e != nil; e = e.older {
+		listed++
+	}
+	if len(c.entries) != maxCached || listed != maxCached {
 		t.Errorf("%d entries", len(c.entries))
 	}
 	if _, ok := c.get(key(0), now); !ok {
@@ -133,17 +137,17 @@ func TestCacheIsBounded(t *testing.T) {
 	if _, ok := c.get(key(1), now); ok {
 		t.Error("the oldest entry is still there")
 	}
-	big := dnsmessage.Resource{Body: &dnsmessage.SVCBResource{Params: []dnsmessage.SVCParam{{Value: make([]byte, 50000)}}}}
+	big := record{service: &service{params: []dnsmessage.SVCParam{{Value: make([]byte, 50000)}}}}
 	for i := range 200 {
-		c.put(key(i), answer{ttl: 60, records: []dnsmessage.Resource{big}}, now)
+		c.put(key(i), answer{ttl: 60, records: []record{big}}, now)
 	}
 	if c.size > maxCachedSize || c.size < maxCachedSize/2 {
 		t.Errorf("%d bytes", c.size)
 	}
-	for e := c.recent.Front(); e != nil; e = c.recent.Front() {
-		c.drop(e)
+	for c.oldest != nil {
+		c.drop(c.oldest)
 	}
-	if c.size != 0 || len(c.entries) != 0 {
+	if c.size != 0 || len(c.entries) != 0 || c.newest != nil {
 		t.Errorf("%d bytes and %d entries in an empty cache", c.size, len(c.entries))
 	}
 }

@@ -132,46 +132,69 @@ func parseQuery(query []byte) (request, error) {
 // reply packs an answer into at most size bytes. What does not fit is cut off
 // and the client told to ask over TCP.
 func (q *request) reply(a answer, size int) ([]byte, error) {
-	m := dnsmessage.Message{
-		Header: dnsmessage.Header{ID: q.header.ID, Response: true, RecursionDesired: q.header.RecursionDesired,
-			RecursionAvailable: true, CheckingDisabled: q.header.CheckingDisabled, RCode: a.rcode & 0xf},
-		Questions: []dnsmessage.Question{q.question},
-		Answers:   make([]dnsmessage.Resource, 0, len(a.records)),
-	}
-	asked := lower(q.question.Name)
-	for _, rr := range a.records {
-		rr.Header.TTL = a.ttl
-		if lower(rr.Header.Name) == asked {
-			rr.Header.Name = q.question.Name // with the client's casing
-		}
-		m.Answers = append(m.Answers, rr)
-	}
-	if a.soa != nil {
-		soa := *a.soa
-		soa.Header.TTL = a.ttl
-		m.Authorities = []dnsmessage.Resource{soa}
-	}
-	if q.edns {
-		opt := dnsmessage.Resource{Header: dnsmessage.ResourceHeader{Name: rootName}, Body: &dnsmessage.OPTResource{Options: a.info.options()}}
-		if err := opt.Header.SetEDNS0(ednsSize, a.rcode, q.dnssecOK); err != nil {
-			return nil, err
-		}
-		m.Additionals = []dnsmessage.Resource{opt}
-	}
-	out, err := m.Pack()
+	out, err := q.pack(a, len(a.records), false)
 	if err != nil || len(out) <= size {
 		return out, err
 	}
 	// The records are of about the same length: so the first guess is close.
-	m.Authorities = nil
-	keep := len(m.Answers) * size / len(out)
-	for m.Truncated = true; keep >= 0; keep-- {
-		m.Answers = m.Answers[:keep]
-		if out, err = m.Pack(); err != nil || len(out) <= size {
+	for keep := len(a.records) * size / len(out); keep >= 0; keep-- {
+		if out, err = q.pack(a, keep, true); err != nil || len(out) <= size {
 			return out, err
 		}
 	}
 	return nil, errQuery
+}
+
+// pack makes the message with the first records of an answer.
+func (q *request) pack(a answer, records int, truncated bool) ([]byte, error) {
+	b := dnsmessage.NewBuilder(make([]byte, 0, minUDP), dnsmessage.Header{ID: q.header.ID, Response: true, Truncated: truncated,
+		RecursionDesired: q.header.RecursionDesired, RecursionAvailable: true, CheckingDisabled: q.header.CheckingDisabled, RCode: a.rcode & 0xf})
+	b.EnableCompression()
+	if err := b.StartQuestions(); err != nil {
+		return nil, err
+	}
+	if err := b.Question(q.question); err != nil {
+		return nil, err
+	}
+	if err := b.StartAnswers(); err != nil {
+		return nil, err
+	}
+	asked := lower(q.question.Name)
+	for _, rr := range a.records[:records] {
+		rr.ttl = a.ttl
+		if lower(rr.name) == asked {
+			rr.name = q.question.Name // with the client's casing
+		}
+		if err := rr.write(&b); err != nil {
+			return nil, err
+		}
+	}
+	if a.soa != nil && !truncated {
+		if err := b.StartAuthorities(); err != nil {
+			return nil, err
+		}
+		if err := b.SOAResource(dnsmessage.ResourceHeader{Name: a.soa.name, Class: dnsmessage.ClassINET, TTL: a.ttl}, a.soa.body); err != nil {
+			return nil, err
+		}
+	}
+	if q.edns {
+		if err := writeOPT(&b, a.rcode, q.dnssecOK, a.info.options()); err != nil {
+			return nil, err
+		}
+	}
+	return b.Finish()
+}
+
+// writeOPT adds our EDNS record as the only additional one.
+func writeOPT(b *dnsmessage.Builder, rcode dnsmessage.RCode, dnssecOK bool, options []dnsmessage.Option) error {
+	if err := b.StartAdditionals(); err != nil {
+		return err
+	}
+	h := dnsmessage.ResourceHeader{Name: rootName}
+	if err := h.SetEDNS0(ednsSize, rcode, dnssecOK); err != nil {
+		return err
+	}
+	return b.OPTResource(h, dnsmessage.OPTResource{Options: options})
 }
 
 // extendedError is an extended error (RFC 8914), nil for none.

@@ -57,14 +57,8 @@ func family(a netip.Addr) dnsmessage.Type {
 	return dnsmessage.TypeAAAA
 }
 
-func addressRecord(owner dnsmessage.Name, qtype dnsmessage.Type, a netip.Addr) dnsmessage.Resource {
-	rr := dnsmessage.Resource{Header: dnsmessage.ResourceHeader{Name: owner, Type: qtype, Class: dnsmessage.ClassINET}}
-	if qtype == dnsmessage.TypeA {
-		rr.Body = &dnsmessage.AResource{A: a.As4()}
-	} else {
-		rr.Body = &dnsmessage.AAAAResource{AAAA: a.As16()}
-	}
-	return rr
+func addressRecord(owner dnsmessage.Name, qtype dnsmessage.Type, a netip.Addr) record {
+	return record{name: owner, typ: qtype, addr: a}
 }
 
 // pointer answers a PTR query from the bindings. All other pointers do not
@@ -77,8 +71,7 @@ func (r *Resolver) pointer(qname dnsmessage.Name) answer {
 	a := answer{ttl: localTTL}
 	add := func(name string) {
 		if len(a.records) < maxPointers {
-			h := dnsmessage.ResourceHeader{Name: qname, Type: dnsmessage.TypePTR, Class: dnsmessage.ClassINET}
-			a.records = append(a.records, dnsmessage.Resource{Header: h, Body: &dnsmessage.PTRResource{PTR: dnsmessage.MustNewName(name + ".")}})
+			a.records = append(a.records, record{name: qname, typ: dnsmessage.TypePTR, target: dnsmessage.MustNewName(name + ".")})
 		}
 	}
 	for _, l := range loopback() {

@@ -10,8 +10,8 @@ type reply struct {
 	truncated bool
 	edns      bool
 	questions []dnsmessage.Question
-	answers   []dnsmessage.Resource // of class IN and of the types that are served
-	soas      []dnsmessage.Resource
+	answers   []record
+	soas      []soa
 }
 
 // parseReply reads a message. With an error, what stood before the fault is there.
@@ -33,17 +33,13 @@ func parseReply(msg []byte) (r reply, err error) {
 		if err != nil {
 			return r, err
 		}
-		if !wanted(h) {
-			if err := p.SkipAnswer(); err != nil {
-				return r, err
-			}
-			continue
-		}
-		rr, err := p.Answer()
+		rr, ok, err := readRecord(&p, h)
 		if err != nil {
 			return r, err
 		}
-		r.answers = append(r.answers, rr)
+		if ok {
+			r.answers = append(r.answers, rr)
+		}
 	}
 	for {
 		h, err := p.AuthorityHeader()
@@ -55,8 +51,8 @@ func parseReply(msg []byte) (r reply, err error) {
 		}
 		if h.Type == dnsmessage.TypeSOA && h.Class == dnsmessage.ClassINET {
 			// One whose mailbox has a dot cannot be read and is not needed.
-			if soa, err := p.SOAResource(); err == nil {
-				r.soas = append(r.soas, dnsmessage.Resource{Header: h, Body: &soa})
+			if body, err := p.SOAResource(); err == nil {
+				r.soas = append(r.soas, soa{h.Name, h.TTL, body})
 				continue
 			}
 		}
@@ -79,18 +75,4 @@ func parseReply(msg []byte) (r reply, err error) {
 			return r, err
 		}
 	}
-}
-
-// wanted tells whether a record can be part of an answer. The library does not
-// compare the length of an address with its record's.
-func wanted(h dnsmessage.ResourceHeader) bool {
-	switch {
-	case h.Class != dnsmessage.ClassINET:
-		return false
-	case h.Type == dnsmessage.TypeA:
-		return h.Length == 4
-	case h.Type == dnsmessage.TypeAAAA:
-		return h.Length == 16
-	}
-	return served(h.Type)
 }

@@ -23,9 +23,9 @@ const (
 // found is what upstream said about a name.
 type found struct {
 	rcode   dnsmessage.RCode
-	aliases []dnsmessage.Resource
-	records []dnsmessage.Resource // of the asked type, at the end of the aliases
-	soa     *dnsmessage.Resource
+	aliases []record
+	records []record // of the asked type, at the end of the aliases
+	soa     *soa
 	ttl     uint32 // seconds, the smallest of all
 	err     error  // why nothing is known; the rest is then zero
 }
@@ -103,43 +103,42 @@ func (r *Resolver) find(ctx context.Context, full endpoint.Name, q question) fou
 // follow adds the chain that begins at owner and the records at its end, and
 // nothing else of what upstream sent; it returns the name at the end, or an error
 // for a chain that is too long or a loop.
-func (f *found) follow(rrs []dnsmessage.Resource, owner dnsmessage.Name, qtype dnsmessage.Type) (dnsmessage.Name, error) {
-	byOwner := map[string][]dnsmessage.Resource{}
+func (f *found) follow(rrs []record, owner dnsmessage.Name, qtype dnsmessage.Type) (dnsmessage.Name, error) {
+	byOwner := map[string][]record{}
 	for _, rr := range rrs {
-		key := lower(rr.Header.Name)
+		key := lower(rr.name)
 		byOwner[key] = append(byOwner[key], rr)
 	}
 	for {
-		var alias dnsmessage.Resource
-		var target *dnsmessage.CNAMEResource
+		var alias *record
 		for _, rr := range byOwner[lower(owner)] {
-			if rr.Header.Type == qtype && len(f.records) < maxRecords {
+			if rr.typ == qtype && len(f.records) < maxRecords {
 				f.records = append(f.records, rr)
-				f.ttl = min(f.ttl, ttlOf(rr))
+				f.ttl = min(f.ttl, ttlOf(rr.ttl))
 			}
-			if c, ok := rr.Body.(*dnsmessage.CNAMEResource); ok && target == nil {
-				alias, target = rr, c
+			if rr.typ == dnsmessage.TypeCNAME && alias == nil {
+				alias = &rr
 			}
 		}
-		if len(f.records) > 0 || target == nil {
+		if len(f.records) > 0 || alias == nil {
 			return owner, nil
 		}
 		if len(f.aliases) >= maxAliases {
 			return owner, errAliases
 		}
-		f.ttl = min(f.ttl, ttlOf(alias))
-		f.aliases = append(f.aliases, alias)
-		owner = target.CNAME
+		f.ttl = min(f.ttl, ttlOf(alias.ttl))
+		f.aliases = append(f.aliases, *alias)
+		owner = alias.target
 	}
 }
 
 // renamed gives what was found under the completed name the asked name.
 func (f found) renamed(full dnsmessage.Name, n endpoint.Name) found {
 	was := lower(full)
-	for _, list := range [][]dnsmessage.Resource{f.aliases, f.records} {
+	for _, list := range [][]record{f.aliases, f.records} {
 		for i := range list {
-			if h := &list[i].Header; lower(h.Name) == was {
-				h.Name = fqdn(n)
+			if lower(list[i].name) == was {
+				list[i].name = fqdn(n)
 			}
 		}
 	}
@@ -148,17 +147,17 @@ func (f found) renamed(full dnsmessage.Name, n endpoint.Name) found {
 
 // ttlOf reads a TTL; what is negative as a signed number counts as 0 (RFC 2181
 // section 8).
-func ttlOf(rr dnsmessage.Resource) uint32 {
-	if t := rr.Header.TTL; t <= 1<<31-1 {
-		return t
+func ttlOf(ttl uint32) uint32 {
+	if ttl <= 1<<31-1 {
+		return ttl
 	}
 	return 0
 }
 
 // negativeSOA returns the SOA of a negative answer about owner (RFC 2308).
-func negativeSOA(soas []dnsmessage.Resource, owner dnsmessage.Name) *dnsmessage.Resource {
+func negativeSOA(soas []soa, owner dnsmessage.Name) *soa {
 	for i := range soas {
-		if below(owner, soas[i].Header.Name) {
+		if below(owner, soas[i].name) {
 			return &soas[i]
 		}
 	}
@@ -174,11 +173,11 @@ func (r *Resolver) finish(q question, f found) answer {
 	case len(f.records) == 0:
 		a.records, a.soa, a.ttl = f.aliases, f.soa, 0
 		if f.soa != nil {
-			a.ttl = min(ttlOf(*f.soa), f.soa.Body.(*dnsmessage.SOAResource).MinTTL, maxNegative, f.ttl)
+			a.ttl = min(ttlOf(f.soa.ttl), f.soa.body.MinTTL, maxNegative, f.ttl)
 		}
 		return a
 	}
-	var keep []dnsmessage.Resource
+	var keep []record
 	switch q.qtype {
 	case dnsmessage.TypeA, dnsmessage.TypeAAAA:
 		keep = r.addresses(q, f.records, &a)
@@ -197,13 +196,13 @@ func (r *Resolver) finish(q question, f found) answer {
 
 // addresses returns those of the records that the policy lets pass, bound to the
 // asked name. Without room for more, the addresses that are bound already serve.
-func (r *Resolver) addresses(q question, rrs []dnsmessage.Resource, a *answer) []dnsmessage.Resource {
-	var keep []dnsmessage.Resource
+func (r *Resolver) addresses(q question, rrs []record, a *answer) []record {
+	var keep []record
 	var seen []netip.Addr
 	full := false
 	for _, rr := range rrs {
-		addr, ok := addressOf(rr)
-		if !ok || slices.Contains(seen, addr) {
+		addr := rr.addr
+		if slices.Contains(seen, addr) {
 			continue
 		}
 		seen = append(seen, addr)
@@ -219,14 +218,14 @@ func (r *Resolver) addresses(q question, rrs []dnsmessage.Resource, a *answer) [
 			full = true
 			continue
 		}
-		keep = append(keep, addressRecord(rr.Header.Name, q.qtype, addr))
+		keep = append(keep, addressRecord(rr.name, q.qtype, addr))
 	}
 	switch {
 	case len(keep) > 0:
 	case full:
 		for _, addr := range r.bound.addrs(q.name) {
 			if family(addr) == q.qtype {
-				keep = append(keep, addressRecord(rrs[0].Header.Name, q.qtype, addr))
+				keep = append(keep, addressRecord(rrs[0].name, q.qtype, addr))
 			}
 		}
 		if keep == nil {
@@ -244,15 +243,4 @@ func broken(err error) answer {
 	a := failure(dnsmessage.RCodeServerFailure, codeNetworkError, "no upstream answers this")
 	a.err, a.ttl = err, failTTL
 	return a
-}
-
-// addressOf returns the address of a record, never a mapped one.
-func addressOf(rr dnsmessage.Resource) (netip.Addr, bool) {
-	switch body := rr.Body.(type) {
-	case *dnsmessage.AResource:
-		return netip.AddrFrom4(body.A), true
-	case *dnsmessage.AAAAResource:
-		return netip.AddrFrom16(body.AAAA).Unmap(), true
-	}
-	return netip.Addr{}, false
 }

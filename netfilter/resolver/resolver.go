@@ -87,9 +87,9 @@ type question struct {
 // therefore never changed; TTLs and the casing of names are put in on sending.
 type answer struct {
 	rcode   dnsmessage.RCode
-	records []dnsmessage.Resource
-	soa     *dnsmessage.Resource // of a negative answer, or nil
-	ttl     uint32               // seconds from its making; 0 is not kept
+	records []record
+	soa     *soa   // of a negative answer, or nil
+	ttl     uint32 // seconds from its making; 0 is not kept
 	info    *extendedError
 	refused []refusal
 	err     error // of a failure

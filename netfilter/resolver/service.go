@@ -8,36 +8,22 @@ import (
 	"golang.org/x/net/dns/dnsmessage"
 )
 
-// serviceOf returns the body of an SVCB or HTTPS record, nil for any other.
-func serviceOf(rr dnsmessage.Resource) *dnsmessage.SVCBResource {
-	switch body := rr.Body.(type) {
-	case *dnsmessage.SVCBResource:
-		return body
-	case *dnsmessage.HTTPSResource:
-		return &body.SVCBResource
-	}
-	return nil
-}
-
 // services returns SVCB and HTTPS records (RFC 9460) without what would lead
 // around the inspection: encrypted client hellos, address hints and HTTP/3. A
 // record that leads to a name which may not be resolved is left out, so that
 // clients fall back at once.
-func (r *Resolver) services(rrs []dnsmessage.Resource) []dnsmessage.Resource {
-	var keep []dnsmessage.Resource
+func (r *Resolver) services(rrs []record) []record {
+	var keep []record
 	for _, rr := range rrs {
-		s := serviceOf(rr)
-		if s == nil || !r.mayLead(rr.Header.Name, s.Target) {
+		s := rr.service
+		if s == nil || !r.mayLead(rr.name, s.target) {
 			continue
 		}
-		params, ok := clean(s.Params)
+		params, ok := clean(s.params)
 		if !ok {
 			continue
 		}
-		cleaned := dnsmessage.SVCBResource{Priority: s.Priority, Target: s.Target, Params: params}
-		if rr.Body = &cleaned; rr.Header.Type == dnsmessage.TypeHTTPS {
-			rr.Body = &dnsmessage.HTTPSResource{SVCBResource: cleaned}
-		}
+		rr.service = &service{s.priority, s.target, params}
 		keep = append(keep, rr)
 	}
 	return keep

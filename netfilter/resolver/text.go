@@ -67,19 +67,23 @@ func escaped(n dnsmessage.Name) string {
 	return presentation(wire)
 }
 
-// otherTypes are names of record types that the library lacks or calls otherwise.
-var otherTypes = map[dnsmessage.Type]string{
-	10: "NULL", 29: "LOC", 35: "NAPTR", 43: "DS", 44: "SSHFP", 46: "RRSIG", 47: "NSEC", 48: "DNSKEY", 52: "TLSA",
-	251: "IXFR", 255: "ANY", 256: "URI", 257: "CAA",
+// typeNames are record types as zone files write them. A list, not a map: that
+// would be made in each start.
+var typeNames = [...]struct {
+	typ  dnsmessage.Type
+	name string
+}{
+	{1, "A"}, {28, "AAAA"}, {65, "HTTPS"}, {12, "PTR"}, {5, "CNAME"}, {33, "SRV"}, {64, "SVCB"}, {16, "TXT"}, {15, "MX"}, {2, "NS"}, {6, "SOA"},
+	{255, "ANY"}, {10, "NULL"}, {13, "HINFO"}, {29, "LOC"}, {35, "NAPTR"}, {41, "OPT"}, {43, "DS"}, {44, "SSHFP"}, {46, "RRSIG"},
+	{47, "NSEC"}, {48, "DNSKEY"}, {52, "TLSA"}, {251, "IXFR"}, {252, "AXFR"}, {256, "URI"}, {257, "CAA"},
 }
 
 // typeName is a record type as zone files write it (RFC 3597 section 5).
 func typeName(t dnsmessage.Type) string {
-	if s := otherTypes[t]; s != "" {
-		return s
-	}
-	if s, ok := strings.CutPrefix(t.String(), "Type"); ok {
-		return s
+	for _, known := range typeNames {
+		if known.typ == t {
+			return known.name
+		}
 	}
 	return "TYPE" + strconv.Itoa(int(t))
 }

@@ -102,16 +102,19 @@ func pack(q dnsmessage.Question, edns bool) ([]byte, error) {
 	if _, err := unix.Getrandom(id[:], 0); err != nil {
 		return nil, err
 	}
-	m := dnsmessage.Message{Header: dnsmessage.Header{ID: binary.NativeEndian.Uint16(id[:]), RecursionDesired: true},
-		Questions: []dnsmessage.Question{q}}
+	b := dnsmessage.NewBuilder(nil, dnsmessage.Header{ID: binary.NativeEndian.Uint16(id[:]), RecursionDesired: true})
+	if err := b.StartQuestions(); err != nil {
+		return nil, err
+	}
+	if err := b.Question(q); err != nil {
+		return nil, err
+	}
 	if edns {
-		opt := dnsmessage.Resource{Header: dnsmessage.ResourceHeader{Name: rootName}, Body: &dnsmessage.OPTResource{}}
-		if err := opt.Header.SetEDNS0(ednsSize, dnsmessage.RCodeSuccess, false); err != nil {
+		if err := writeOPT(&b, dnsmessage.RCodeSuccess, false, nil); err != nil {
 			return nil, err
 		}
-		m.Additionals = []dnsmessage.Resource{opt}
 	}
-	return m.Pack()
+	return b.Finish()
 }
 
 func (u *upstream) transfer(ctx context.Context, server netip.AddrPort, wait time.Duration, q dnsmessage.Question, query []byte, tcp bool) (reply, error) {
