@@ -73,10 +73,17 @@ func sub(f embed.FS, dir string) fs.FS {
 	return s
 }
 
-// goBuild builds as the Makefile does.
+// goBuild builds as the Makefile does and copies the result, as an installation
+// does: pages that were written in order are mapped at less cost than those of
+// the linker, a sixth of a start.
 func goBuild(out, pkg string) error {
 	os.Setenv("CGO_ENABLED", "0")
-	return run("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", out, pkg)
+	linked := out + ".linked"
+	if err := run("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", linked, pkg); err != nil {
+		return err
+	}
+	defer os.Remove(linked)
+	return copyFile(out, linked)
 }
 
 func run(name string, args ...string) error {

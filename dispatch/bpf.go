@@ -46,7 +46,19 @@ func (t *Table) Program() ([]unix.SockFilter, error) {
 	for nr := range places {
 		places[nr] = allow
 	}
-	for _, r := range t.rulings() {
+	var alternatives [][]Test
+	for all := t.rulings(); len(all) > 0; {
+		// Neighbours with one answer to one call are alternatives.
+		r, n := all[0], 0
+		alternatives = alternatives[:0]
+		for ; n < len(all) && all[n].nr == r.nr && all[n].denies == r.denies && all[n].errno == r.errno; n++ {
+			if g := all[n].when; len(g) > 0 {
+				alternatives = append(alternatives, g...)
+			} else {
+				alternatives = append(alternatives, nil) // always holds
+			}
+		}
+		all = all[n:]
 		if sys.SyscallName(r.nr) == "" {
 			return nil, fmt.Errorf("%w: %d", ErrInvalidSyscall, r.nr)
 		}
@@ -54,7 +66,7 @@ func (t *Table) Program() ([]unix.SockFilter, error) {
 		if r.denies {
 			to = errno(r.errno)
 		}
-		places[r.nr] = a.anyOf(r.when, to, places[r.nr])
+		places[r.nr] = a.anyOf(alternatives, to, places[r.nr])
 	}
 
 	spans := make([]span, 0, 128)
@@ -85,45 +97,28 @@ func (a *assembler) search(spans []span) at {
 	return a.branch(jgeK, spans[mid].first, right, left)
 }
 
-// ruling is what the program does with a call when one of the alternatives holds.
+// ruling is what the program does with a call when the guard holds.
 type ruling struct {
 	nr     int
 	denies bool // with errno; else somebody is asked
 	errno  unix.Errno
-	when   [][]Test
+	when   Guard
 }
 
 // rulings are those of the table, of each call from the last to the first that
-// counts: denials come before handlers. Neighbours with one answer are joined.
+// counts: denials come before handlers.
 func (t *Table) rulings() []ruling {
 	out := make([]ruling, 0, len(t.denials)+64)
 	for _, list := range [][]Registration{t.user, t.builtin} {
 		for _, r := range list {
 			for _, nr := range r.Syscalls {
-				out = append(out, ruling{nr: nr, when: r.Guard.alternatives()})
+				out = append(out, ruling{nr: nr, when: r.Guard})
 			}
 		}
 	}
 	for _, d := range slices.Backward(t.denials) {
-		out = append(out, ruling{nr: d.Syscall, denies: true, errno: d.Errno, when: d.Guard.alternatives()})
+		out = append(out, ruling{nr: d.Syscall, denies: true, errno: d.Errno, when: d.Guard})
 	}
 	slices.SortStableFunc(out, func(x, y ruling) int { return cmp.Compare(x.nr, y.nr) })
-	joined := out[:0]
-	for _, r := range out {
-		if n := len(joined); n > 0 && joined[n-1].nr == r.nr && joined[n-1].denies == r.denies && joined[n-1].errno == r.errno {
-			joined[n-1].when = append(joined[n-1].when, r.when...)
-		} else {
-			joined = append(joined, r)
-		}
-	}
-	return joined
-}
-
-// alternatives is a copy of the guard in which the one that always holds is an
-// empty alternative.
-func (g Guard) alternatives() [][]Test {
-	if len(g) == 0 {
-		return make([][]Test, 1)
-	}
-	return append(make([][]Test, 0, len(g)), g...)
+	return out
 }
