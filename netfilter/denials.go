@@ -82,6 +82,10 @@ var joins = []option{
 	{unix.SOL_IPV6, unix.IPV6_JOIN_ANYCAST}, {unix.SOL_IPV6, unix.MCAST_JOIN_GROUP}, {unix.SOL_IPV6, unix.MCAST_JOIN_SOURCE_GROUP},
 }
 
+// ipv6FlowLabelMgr is IPV6_FLOWLABEL_MGR of linux/in6.h. A flow label can hold a
+// routing header, which a datagram then takes from the label in its address.
+const ipv6FlowLabelMgr = 32
+
 // socketOptions lead traffic elsewhere than the judged address says, or steer
 // sockets that are not the sandbox's.
 var socketOptions = []option{
@@ -89,7 +93,7 @@ var socketOptions = []option{
 	{unix.SOL_IPV6, unix.IPV6_DSTOPTS}, {unix.SOL_IPV6, unix.IPV6_RTHDRDSTOPTS},
 	{unix.SOL_IPV6, unix.IPV6_2292RTHDR}, {unix.SOL_IPV6, unix.IPV6_2292HOPOPTS},
 	{unix.SOL_IPV6, unix.IPV6_2292DSTOPTS}, {unix.SOL_IPV6, unix.IPV6_2292PKTOPTIONS},
-	{unix.SOL_IPV6, unix.IPV6_TRANSPARENT},
+	{unix.SOL_IPV6, unix.IPV6_TRANSPARENT}, {unix.SOL_IPV6, ipv6FlowLabelMgr},
 	{unix.SOL_IP, unix.IP_OPTIONS}, {unix.SOL_IP, unix.IP_TRANSPARENT},
 	{unix.SOL_SOCKET, unix.SO_MARK}, {unix.SOL_SOCKET, unix.SO_BINDTODEVICE},
 	{unix.SOL_SOCKET, unix.SO_BINDTOIFINDEX},

@@ -206,7 +206,7 @@ var deniedOptions = []struct{ name, level, option, size string }{
 	{"IPV6_2292PKTOPTIONS", "41", "6", "24"}, {"IP_OPTIONS", "0", "4", "8"}, {"SO_MARK", "1", "36", "4"}, {"SO_BINDTODEVICE", "1", "25", "3"},
 	{"SO_BINDTOIFINDEX", "1", "62", "4"}, {"SO_ATTACH_REUSEPORT_CBPF", "1", "51", "16"}, {"SO_ATTACH_REUSEPORT_EBPF", "1", "52", "4"},
 	{"TCP_REPAIR", "6", "19", "4"}, {"TCP_ULP", "6", "31", "3"}, {"TCP_FASTOPEN_CONNECT", "6", "30", "4"},
-	{"IP_TRANSPARENT", "0", "19", "4"}, {"IPV6_TRANSPARENT", "41", "75", "4"},
+	{"IP_TRANSPARENT", "0", "19", "4"}, {"IPV6_TRANSPARENT", "41", "75", "4"}, {"IPV6_FLOWLABEL_MGR", "41", "32", "32"},
 }
 
 func TestSocketOptions(t *testing.T) {
