@@ -9,6 +9,8 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 )
 
 func wheel() []byte {
@@ -30,12 +32,14 @@ func npmPackage() []byte {
 	return tarball(map[string]string{"package/package.json": text})
 }
 
-// tarball is a tar.gz with the files.
+// tarball is a tar.gz with the files, the same bytes each time: registries give
+// its checksum beforehand.
 func tarball(files map[string]string) []byte {
 	var b bytes.Buffer
 	g := gzip.NewWriter(&b)
 	w := tar.NewWriter(g)
-	for name, text := range files {
+	for _, name := range slices.Sorted(maps.Keys(files)) {
+		text := files[name]
 		w.WriteHeader(&tar.Header{Name: name, Mode: 0o644, Size: int64(len(text))})
 		io.WriteString(w, text)
 	}
