@@ -7,8 +7,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// maxProcesses bounds the cached process descriptors.
-const maxProcesses = 256
+// The cached process descriptors are at most maxProcesses, and a part of those that
+// this process may have open: connections need them too.
+const (
+	maxProcesses = 256
+	partOfLimit  = 8
+)
 
 // index caches a pidfd per calling thread. A pidfd whose process ended answers
 // ESRCH for ever, even when the number is used again, so a cached one needs no
@@ -16,6 +20,7 @@ const maxProcesses = 256
 type index struct {
 	mu      sync.Mutex
 	threads bool // PIDFD_THREAD is known to the kernel
+	most    int
 	pidfds  map[int]entry
 }
 
@@ -26,7 +31,11 @@ type entry struct {
 }
 
 func newIndex() *index {
-	x := &index{pidfds: map[int]entry{}}
+	x := &index{pidfds: map[int]entry{}, most: maxProcesses}
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err == nil && limit.Cur/partOfLimit < maxProcesses {
+		x.most = int(limit.Cur / partOfLimit)
+	}
 	if fd, err := sys.PidfdOpen(unix.Getpid(), sys.PidfdThread); err == nil {
 		x.threads = true
 		unix.Close(fd)
@@ -50,7 +59,7 @@ func (x *index) getfd(pid, fd int) (int, error) {
 	if err != nil {
 		return -1, err
 	}
-	if len(x.pidfds) >= maxProcesses {
+	if len(x.pidfds) >= x.most {
 		x.clear()
 	}
 	x.pidfds[pid] = entry{pidfd: p}

@@ -15,6 +15,8 @@ type Interceptor interface {
 	// Terminates tells whether a rule has to see inside the connections to a name
 	// at an address, or to an address alone.
 	Terminates(n endpoint.Name, a netip.Addr, port uint16) bool
+	// Looks tells whether a rule speaks of a port.
+	Looks(port uint16) bool
 	// Intercept takes over a connection.
 	Intercept(Intercepted)
 }
@@ -60,6 +62,11 @@ func (f *Filter) inspectionOf(at netip.AddrPort, v endpoint.Verdict, bound []end
 	}
 	switch len(divert) {
 	case 0:
+		if plain == nil && len(v.Names) == 0 && f.Interceptor.Looks(at.Port()) {
+			// The rule is for addresses, and the name that the client asks for may be one
+			// that was looked up elsewhere.
+			return &inspection{wary: true}
+		}
 		return plain
 	case len(names):
 		return &inspection{names: names, open: true}
@@ -85,6 +92,11 @@ func (r *redirection) passThrough(client int) {
 	flow := passthrough.Flow{
 		Client: client, Upstream: r.upstream, Names: r.look.names, Inspect: true, Audit: r.f.Audit,
 		Dst: canonical(r.to), PID: r.pid, Tag: r.cookie,
+	}
+	if r.look.wary {
+		flow.Forbidden = func(n endpoint.Name) bool {
+			return r.f.Interceptor.Terminates(n, flow.Dst.Addr(), flow.Dst.Port())
+		}
 	}
 	if len(r.look.divert) > 0 {
 		flow.Divert = func(h passthrough.Diverted) bool {

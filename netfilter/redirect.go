@@ -20,6 +20,7 @@ type inspection struct {
 	names  []endpoint.Name
 	divert []endpoint.Name // of names: for these the interceptor takes over
 	open   bool            // the interceptor takes over at once
+	wary   bool            // any name will do but those that the interceptor would have to see
 }
 
 // redirect owns fd. It dials the address that the caller chose and lets the

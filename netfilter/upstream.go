@@ -49,6 +49,9 @@ func (f *Filter) Dial(ctx context.Context, u Upstream) (int, error) {
 	for _, a := range addrs {
 		at := netip.AddrPortFrom(a, u.Port)
 		v := f.Policy.Connect(endpoint.TCP, at, f.Resolver.Names(a))
+		if u.Name.IsZero() && v.Allowed {
+			v = f.Policy.Connect(endpoint.TCP, at, nil) // a rule for a name is not one for its address
+		}
 		leads := u.Name.IsZero() || len(v.Names) == 0 || slices.Contains(v.Names, u.Name)
 		if !(v.Allowed && leads) && !f.Audit {
 			last = &RefusedError{Endpoint: endpoint.Endpoint{Protocol: endpoint.TCP, Name: u.Name, Addr: a, Port: u.Port}, Verdict: v}

@@ -163,6 +163,9 @@ func readPEM(flag, path string) ([]byte, error) {
 	return text, nil
 }
 
+// Looks tells whether a rule speaks of a port.
+func (x *intercept) Looks(port uint16) bool { return x.rules.Looks(port) || x.auth.Looks(port) }
+
 // Terminates tells whether a rule has to see inside the connections to a name at
 // an address, or to an address alone.
 func (x *intercept) Terminates(n endpoint.Name, a netip.Addr, port uint16) bool {

@@ -12,6 +12,7 @@ import (
 	"github.com/sandlock/sandlock/internal/wire"
 	"github.com/sandlock/sandlock/netfilter/endpoint"
 	"github.com/sandlock/sandlock/proxy"
+	"golang.org/x/sys/unix"
 )
 
 // link joins the proxy and sandlock.
@@ -149,6 +150,8 @@ func (l *link) answered(m wire.Dialed, fds []int) {
 		wait <- dialed{err: errors.New(m.Reason)}
 	case m.Errno != 0:
 		wait <- dialed{err: m.Errno}
+	case m.Reason == "":
+		wait <- dialed{err: unix.EMFILE} // the socket was lost on the way
 	default:
 		wait <- dialed{err: &proxy.RefusedError{Reason: m.Reason}}
 	}

@@ -116,3 +116,32 @@ func TestCredentials(t *testing.T) {
 		}
 	})
 }
+
+// With every endpoint open, a host with an HTTP rule is not reached by an address that
+// the command knows by itself; others are, and their TLS is left alone.
+func TestHTTPDenyBesideAllowAll(t *testing.T) {
+	flags := []string{"--allow", "*", "--http-deny", "* evil.test/secret/*"}
+	asUsers(t, func(t *testing.T, u lab.User) {
+		n := lab.Nonce()
+		for _, args := range [][]string{{"https://evil.test/secret/" + n}, {"--resolve", "evil.test:443:" + lab.Evil4.String(), "https://evil.test/secret/" + n},
+			{"--resolve", "evil.test:80:" + lab.Evil4.String(), "http://evil.test/secret/" + n}, {"http://evil.test/secret/" + n}} {
+			m := lab.Now()
+			r := lab.Net(t, u, flags, append([]string{"curl", "-fksS", "-m", "10"}, args...)...)
+			if r.Code == 0 {
+				t.Errorf("%q succeeded: %s", args, r.Stdout)
+			}
+			for _, a := range m.Since(t) {
+				if strings.Contains(a.Text, n) {
+					t.Errorf("%q: %s reached %s: %q", args, a.Kind, a.Sink, a.Text)
+				}
+			}
+		}
+		for _, args := range [][]string{{"https://evil.test/open/" + n}, {"http://evil.test/open/" + n}, {"https://allowed.test/" + n}, {"-k", "https://" + lab.Allowed4.String() + "/" + n},
+			{"--resolve", "shared.test:443:" + lab.Shared4.String(), "https://shared.test/" + n}} {
+			r := lab.Net(t, u, flags, append([]string{"curl", "-fsS", "-m", "10"}, args...)...)
+			if r.Code != 0 || !strings.Contains(r.Stdout, n) {
+				t.Errorf("%q: code %d: %s%s", args, r.Code, r.Stdout, r.Stderr)
+			}
+		}
+	})
+}

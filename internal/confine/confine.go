@@ -28,19 +28,25 @@ func Process() error {
 	if err := unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{}); err != nil {
 		return fmt.Errorf("core limit: %w", err)
 	}
-	if err := everyThread(unix.SYS_PRCTL, unix.PR_SET_NO_NEW_PRIVS, 1); err != nil {
+	return lockIn(everyThread, sys.SeccompAllThreads)
+}
+
+// lockIn puts the layers on the threads that each reaches, and the filter on those
+// that install does.
+func lockIn(each func(nr, a, b uintptr) error, install func([]unix.SockFilter) error) error {
+	if err := each(unix.SYS_PRCTL, unix.PR_SET_NO_NEW_PRIVS, 1); err != nil {
 		return fmt.Errorf("no_new_privs: %w", err)
 	}
-	if err := landlock(); err != nil {
+	if err := landlock(each); err != nil {
 		return fmt.Errorf("landlock: %w", err)
 	}
-	if err := sys.SeccompAllThreads(program(os.Getpid())); err != nil {
+	if err := install(program(os.Getpid())); err != nil {
 		return fmt.Errorf("seccomp filter: %w", err)
 	}
 	return nil
 }
 
-func landlock() error {
+func landlock(each func(nr, a, b uintptr) error) error {
 	var net, scopes uint64
 	abi := sys.LandlockABI()
 	if abi == 0 {
@@ -57,7 +63,7 @@ func landlock() error {
 		return err
 	}
 	defer unix.Close(ruleset)
-	return everyThread(unix.SYS_LANDLOCK_RESTRICT_SELF, uintptr(ruleset), 0)
+	return each(unix.SYS_LANDLOCK_RESTRICT_SELF, uintptr(ruleset), 0)
 }
 
 // everyThread makes a system call on each thread of the process.

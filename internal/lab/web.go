@@ -15,6 +15,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"golang.org/x/net/websocket"
 )
@@ -114,6 +115,18 @@ func site(sink string) http.Handler {
 			return
 		}
 		w.Write(data)
+	})
+	mux.HandleFunc("/drip/", func(w http.ResponseWriter, r *http.Request) {
+		for range 2000 { // 20 s
+			if _, err := io.WriteString(w, "drop\n"); err != nil || http.NewResponseController(w).Flush() != nil {
+				return
+			}
+			select {
+			case <-r.Context().Done():
+				return
+			case <-time.After(10 * time.Millisecond):
+			}
+		}
 	})
 	mux.HandleFunc("/echo/", func(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprintf(w, "echo %s\n", r.URL)

@@ -98,7 +98,8 @@ func (c *Conn) Send(m Message, fds ...int) error {
 }
 
 // Receive blocks until a message has come, and returns it with its descriptors,
-// close-on-exec, which the caller owns. io.EOF: the other side is gone.
+// close-on-exec, which the caller owns: all of them, or none where this process has
+// no descriptor left. io.EOF: the other side is gone.
 // ErrMalformed: it says what nobody says; the connection is of no more use.
 func (c *Conn) Receive() (Message, []int, error) {
 	c.recv.Lock()
@@ -125,8 +126,12 @@ func (c *Conn) Receive() (Message, []int, error) {
 		return nil, nil, io.EOF
 	}
 	fds, err := rights(c.oob[:oobn])
-	if err == nil && flags&(unix.MSG_TRUNC|unix.MSG_CTRUNC) != 0 {
+	if err == nil && flags&unix.MSG_TRUNC != 0 {
 		err = ErrMalformed
+	}
+	if flags&unix.MSG_CTRUNC != 0 { // there was no room for them, or no descriptor left
+		CloseAll(fds)
+		fds = nil
 	}
 	var m Message
 	if err == nil {

@@ -20,6 +20,10 @@ type Flow struct {
 	Inspect bool
 	// Audit lets a flow pass that would have been refused. The Result says so.
 	Audit bool
+	// Forbidden, if not nil, stands in place of Names: the first message may ask for
+	// no name, for any name but those that it tells, or be of another protocol. It
+	// runs on the engine's goroutine and must not block.
+	Forbidden func(endpoint.Name) bool
 	// Divert, if not nil, is offered the flow when its first message was good. If
 	// it returns true, it owns both descriptors and the flow is not reported. It
 	// runs on the engine's goroutine and must not block.

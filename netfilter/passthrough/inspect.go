@@ -85,8 +85,11 @@ func (e *Engine) inspect(f *flow) {
 			continue
 		}
 		f.ech, f.seen = h.ECH, escape(h)
-		if err == nil {
+		switch {
+		case err == nil:
 			err = f.judge(h)
+		case f.Forbidden != nil && (err == hello.NotRecognised || err == hello.NoName || err == hello.NameIsAddress):
+			err = nil // nobody would take it for a name
 		}
 		if err == nil {
 			if !e.divert(f, h) {
@@ -104,6 +107,12 @@ func (f *flow) judge(h hello.Hello) error {
 	name, err := endpoint.ParseName(h.Name)
 	if err != nil {
 		return NotAName
+	}
+	if f.Forbidden != nil {
+		if f.Forbidden(name) {
+			return OtherName
+		}
+		return nil
 	}
 	if h.Port != 0 && h.Port != f.Dst.Port() {
 		f.flag = allowFlag(name, h.Port)
