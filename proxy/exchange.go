@@ -77,6 +77,12 @@ func (x *exchange) canonical() (rule.Request, error) {
 		}
 	} else if reason := ambiguous(r.Header, authority); reason != "" {
 		return rule.Request{}, &rule.Error{Status: http.StatusBadRequest, Reason: reason}
+	} else if r.ContentLength == 0 && r.Header["Content-Length"] != nil {
+		// The server checks a length against what comes, but when none is waited for
+		// the answer may be out before.
+		if n, err := r.Body.Read(make([]byte, 1)); n > 0 || err != io.EOF {
+			return rule.Request{}, &rule.Error{Status: http.StatusBadRequest, Reason: "the body is longer than its Content-Length"}
+		}
 	}
 	req, err := rule.NewRequest(r.Method, f.tls, authority, r.RequestURI, f.dst.Port())
 	if err != nil {

@@ -77,6 +77,9 @@ func ambiguous(h http.Header, authority string) string {
 	if hosts := h["Host"]; len(hosts) > 1 || len(hosts) == 1 && !strings.EqualFold(hosts[0], authority) {
 		return ":authority and Host differ"
 	}
+	if len(h["Content-Length"]) > 1 {
+		return "more than one Content-Length"
+	}
 	for name := range h {
 		if strings.Contains(name, "_") && framing[canonicalField(name)] {
 			return spelledAs(name)

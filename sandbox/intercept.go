@@ -195,11 +195,14 @@ func (x *intercept) start(dial func(context.Context, netfilter.Upstream) (int, e
 func (x *intercept) Close() {
 	x.stop()
 	x.mu.Lock()
-	conn := x.conn
+	conn, last := x.conn, lastWords
+	if len(x.flows) == 0 {
+		last = 0 // what there was to say came before the end of each
+	}
 	x.mu.Unlock()
 	if conn != nil {
 		conn.CloseWrite()
-		late := time.AfterFunc(lastWords, func() { conn.Close() })
+		late := time.AfterFunc(last, func() { conn.Close() })
 		defer late.Stop()
 	}
 	x.wg.Wait()
