@@ -30,7 +30,9 @@ type headReader struct {
 	ended   bool // the head is complete, and not yet handed on
 	current atomic.Pointer[headInfo]
 	linger  linger
-	body    atomic.Pointer[rule.Error]
+	// unfinished: the client has more of a body to send.
+	unfinished atomic.Bool
+	body       atomic.Pointer[rule.Error]
 }
 
 // headInfo is what net/http does not tell about a request.
@@ -201,6 +203,7 @@ func (h *headReader) took(n uint64) {
 		h.state = inChunkEnd
 	} else {
 		h.state = inHead
+		h.unfinished.Store(false)
 	}
 }
 
@@ -266,6 +269,7 @@ func (h *headReader) take(line []byte) {
 		if len(text) == 0 && reason == "" {
 			h.v += len(line)
 			h.state, h.length = inHead, 0
+			h.unfinished.Store(false)
 			return
 		}
 		h.length += len(line)

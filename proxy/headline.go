@@ -60,6 +60,7 @@ func (h *headReader) begin() {
 	case i.size > 0:
 		h.state, h.left = inBody, i.size
 	}
+	h.unfinished.Store(h.state == inChunkSize || h.state == inBody)
 }
 
 // cutLine takes the end off a line, which is CR LF and nothing else (RFC 9112

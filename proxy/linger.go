@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"io"
 	"net"
 	"os"
 	"sync"
@@ -53,9 +54,26 @@ func (h *headReader) SetDeadline(t time.Time) error {
 	return err
 }
 
-// Close ends the connection, and a read that waits.
+// drain is how long, and drainBytes how far, a client may go on to send a body that
+// nobody wants any more: closing with unread bytes resets the connection, and the
+// answer can be lost with it.
+const (
+	drain      = 2 * time.Second
+	drainBytes = 64 << 20
+)
+
+// Close ends the connection, and a read that waits. In the midst of a request it
+// first ends the direction to the client, and lets it read the answer.
 func (h *headReader) Close() error {
-	err := h.Conn.Close()
 	h.linger.set(func() { h.linger.closed = true })
-	return err
+	if !h.unfinished.Swap(false) {
+		return h.Conn.Close()
+	}
+	_ = h.CloseWrite()
+	_ = h.Conn.SetReadDeadline(time.Now().Add(drain))
+	go func() {
+		_, _ = io.CopyN(io.Discard, h.Conn, drainBytes)
+		h.Conn.Close()
+	}()
+	return nil
 }

@@ -297,3 +297,47 @@ func TestHalfClosedClientsGetTheirAnswer(t *testing.T) {
 	}
 	l.await("ends", func() bool { return l.ended == 2 })
 }
+
+// A server that answers before it has the whole body is heard, although the client
+// still sends.
+func TestEarlyAnswersToUploadsAreHeard(t *testing.T) {
+	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		io.CopyN(io.Discard, r.Body, 1000)
+		w.WriteHeader(http.StatusRequestEntityTooLarge)
+		io.WriteString(w, "enough")
+	})
+	for _, upstream1 := range []bool{false, true} {
+		l := newLab(t, labOptions{rules: []string{"* allowed.test"}, handler: handler, http1: upstream1})
+		for _, expect := range []string{"", "Expect: 100-continue\r\n"} {
+			if upstream1 && expect != "" {
+				continue // net/http's server resets such a connection itself
+			}
+			for range 5 {
+				conn := l.tls()
+				io.WriteString(conn, "PUT /x HTTP/1.1\r\nHost: allowed.test\r\n"+expect+"Content-Length: 30000000\r\n\r\n")
+				sent := make(chan error, 1)
+				go func() {
+					_, err := io.Copy(conn, io.LimitReader(zeros{}, 30_000_000))
+					sent <- err
+				}()
+				r := bufio.NewReader(conn)
+				resp, err := http.ReadResponse(r, nil)
+				if err == nil && resp.StatusCode == http.StatusContinue {
+					resp, err = http.ReadResponse(r, nil)
+				}
+				if err != nil || resp.StatusCode != http.StatusRequestEntityTooLarge {
+					t.Fatalf("%q: %+v, %v", expect, resp, err)
+				}
+				if body, err := io.ReadAll(resp.Body); err != nil || string(body) != "enough" {
+					t.Errorf("%q: %q, %v", expect, body, err)
+				}
+				conn.Close()
+				<-sent
+			}
+		}
+	}
+}
+
+type zeros struct{}
+
+func (zeros) Read(p []byte) (int, error) { clear(p); return len(p), nil }
