@@ -83,6 +83,9 @@ func reasonOf(ctx context.Context, err error) Reason {
 		{"unsupported versions", TooOld},
 		{"requested unsupported application protocols", NoProtocol},
 		{"server name", Certificate},
+		// OpenSSL's clients tell what they think of a certificate in TLS 1.3 without
+		// encryption, which cannot be read as the record that it should be.
+		{"bad record MAC", Untrusted},
 	} {
 		if strings.Contains(err.Error(), known.text) {
 			return known.reason

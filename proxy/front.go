@@ -105,7 +105,11 @@ func (p *Proxy) begin(f *flow, conn net.Conn) {
 func (p *Proxy) handshake(f *flow, conn net.Conn) (*tls.Conn, error) {
 	secure, err := p.config.TLS.Server(context.Background(), conn, mitm.Options{To: f.dst.Addr()})
 	if err != nil {
-		p.config.Fault(fmt.Sprintf("TLS with a client to %s: %v", f.dst, err))
+		place := f.dst.String()
+		if len(f.names) > 0 {
+			place = f.names[0].String() + " (" + place + ")"
+		}
+		p.config.Fault(fmt.Sprintf("TLS with a client of %s: %v", place, err))
 		return nil, err
 	}
 	f.tls = true
