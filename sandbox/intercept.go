@@ -253,7 +253,11 @@ func (x *intercept) serve() {
 		case c = <-x.queue:
 		}
 		conn, err := x.process()
-		if err != nil {
+		switch {
+		case x.ctx.Err() != nil:
+			x.refuse(c, "")
+			continue
+		case err != nil:
 			x.refuse(c, err.Error())
 			continue
 		}
