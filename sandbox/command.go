@@ -22,6 +22,9 @@ func Run(ctx context.Context, c *Compiled, o Options) (int, error) {
 	if exit := (*ExitError)(nil); err != nil && !errors.As(err, &exit) {
 		return codeOf(err), err
 	}
+	if o.Exited != nil {
+		o.Exited(s.state)
+	}
 	return s.state.ShellCode(), nil
 }
 

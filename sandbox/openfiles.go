@@ -57,14 +57,14 @@ func openFiles(p *parts, c *Compiled, opts Options) error {
 	}
 	p.etc = etc.New(walker, etcFiles(hostname(c))...)
 	p.proc, err = proc.New(proc.Config{Member: p.thread.Contains, Members: p.thread.Members, Mounts: mounts(o), Emit: p.emit,
-		Hostname: hostname(c), CPUs: c.Policy.Limits.ShowCPUs, Memory: usage})
+		Hostname: hostname(c), CPUs: c.Policy.Limits.ShowCPUs, Memory: usage, Passed: passesDirectories(c, opts)})
 	if err != nil {
 		return err
 	}
 	if c.Policy.SortedDirs {
 		p.dirs = dirs.New()
 	}
-	p.files = files.New(files.Config{Rules: rules, Walker: walker, Proc: p.proc.Open, Listed: o.listed, Static: static(rules), Emit: p.emit})
+	p.files = files.New(files.Config{Rules: rules, Walker: walker, Proc: p.proc.Open, Listed: o.listed, Static: static(o), Emit: p.emit})
 	return nil
 }
 
@@ -105,6 +105,19 @@ func ownStreams(o Options) []fileTree {
 		}
 	}
 	return out
+}
+
+// passesDirectories tells whether the command is given descriptors that may be of
+// directories.
+func passesDirectories(c *Compiled, o Options) bool {
+	for _, s := range []any{o.Stdin, o.Stdout, o.Stderr} {
+		if f, ok := s.(*os.File); ok && f != nil {
+			if st, err := f.Stat(); err != nil || st.IsDir() {
+				return true
+			}
+		}
+	}
+	return len(c.Policy.PassFDs) > 0
 }
 
 // privateEnv is the command's environment with the temporary directory in TMPDIR
@@ -153,13 +166,26 @@ func fileRules(o opened, deny []string) (*files.Rules, error) {
 	return rules, nil
 }
 
-// static are the system's trees, by every name that they have, as far as they are
-// open and the command cannot change them.
-func static(rules *files.Rules) []string {
+// mayLink are places where links into /proc are usual, such as /etc/mtab.
+var mayLink = []string{"/etc", "/dev", "/var", "/run", "/sys"}
+
+// static are the trees that the command can read and not change, by the names that
+// they have here, but for those that may lead to /proc.
+func static(o opened) []string {
 	var out []string
-	for _, path := range systemTrees {
-		if real, err := filepath.EvalSymlinks(path); err == nil && !strings.HasPrefix(path, "/sys/") && rules.Access(real) == files.Read {
-			out = append(out, path)
+	for _, t := range o.trees {
+		changes := func(w fileTree) bool { return w.write && (within(w.path, t.path) || within(t.path, w.path)) }
+		links := func(place string) bool { return within(t.path, place) }
+		if !slices.ContainsFunc(o.trees, changes) && !slices.ContainsFunc(mayLink, links) {
+			out = append(out, t.path)
+		}
+	}
+	// Names of the default trees that are links themselves, and single files.
+	for _, t := range defaultTrees() {
+		real, err := filepath.EvalSymlinks(t.path)
+		st, serr := os.Stat(t.path)
+		if err == nil && serr == nil && !t.write && (slices.Contains(out, real) && real != t.path || st.Mode().IsRegular()) {
+			out = append(out, t.path)
 		}
 	}
 	return out

@@ -34,6 +34,8 @@ type Options struct {
 	// lasts, with Running and its kin or the sandlock command. A second run of
 	// the policy's Name then cannot be started.
 	Control bool
+	// Exited, if not nil, is called by the function Run when the command has ended.
+	Exited func(ExitState)
 	// OwnProcess says that the calling process is sandlock's own: it then becomes
 	// the reaper of the command's orphans and cannot be read by others, waits for
 	// every child, ignores the keys of its terminal, hands signals on, and stops

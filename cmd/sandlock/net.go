@@ -53,6 +53,7 @@ func execute(c *cobra.Command, exit *int, flags *policyFlags, chains bool, args 
 	}
 	*exit, err = sandbox.Run(context.Background(), compiled, sandbox.Options{
 		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Messages: os.Stderr, Control: true, OwnProcess: true,
+		Exited: flags.run.report,
 	})
 	var launch *sandbox.LaunchError
 	switch {

@@ -1,11 +1,14 @@
 package main
 
 import (
+	"encoding/json"
 	"fmt"
+	"os"
 
 	"github.com/sandlock/sandlock/sandbox"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+	"golang.org/x/sys/unix"
 )
 
 // defaultProcesses is how many processes a command of `run` may have at once.
@@ -20,6 +23,8 @@ type runFlags struct {
 	denySyscalls, allowSyscalls        []string
 	noCoreDump, noHugePages, fixedASLR bool
 	sortedDirs                         bool
+	shell                              string
+	statusFD                           int
 }
 
 func newRunFlags(f *pflag.FlagSet) *runFlags {
@@ -39,7 +44,42 @@ func newRunFlags(f *pflag.FlagSet) *runFlags {
 	f.BoolVar(&r.sortedDirs, "deterministic-dirs", false, "list directories in the order of their names")
 	f.StringArrayVar(&r.denySyscalls, "extra-deny-syscall", nil, "refuse the system call or group `NAME` too; repeatable")
 	f.StringArrayVar(&r.allowSyscalls, "extra-allow-syscall", nil, "do not refuse the group `NAME`: sysv_ipc; repeatable")
+	f.StringVarP(&r.shell, "exec-shell", "e", "", "run `COMMAND` with /bin/sh -c")
+	f.IntVar(&r.statusFD, "status-fd", -1, "write how the command ended as JSON to descriptor `N`")
 	return r
+}
+
+// command is what is to be run: the arguments, or a line for the shell.
+func (r *runFlags) command(args []string) ([]string, error) {
+	switch {
+	case !r.set.Changed("exec-shell"):
+		return args, nil
+	case len(args) > 0:
+		return nil, fmt.Errorf("--exec-shell: %q stands behind it as another command; remove one of the two", args[0])
+	}
+	return []string{"/bin/sh", "-c", r.shell}, nil
+}
+
+// report writes the command's end to --status-fd.
+func (r *runFlags) report(end sandbox.ExitState) {
+	if r == nil || r.statusFD < 0 {
+		return
+	}
+	status := struct {
+		ExitCode int  `json:"exit_code"` // -1 where a signal ended it
+		Signal   int  `json:"signal,omitempty"`
+		TimedOut bool `json:"timed_out,omitempty"`
+	}{ExitCode: end.ExitCode(), TimedOut: end.TimedOut}
+	if end.Status.Signaled() {
+		status.Signal = int(end.Status.Signal())
+	}
+	line, err := json.Marshal(status)
+	if err == nil {
+		_, err = unix.Write(r.statusFD, append(line, '\n'))
+	}
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "sandlock: --status-fd: %v\n", err)
+	}
 }
 
 // add puts the flags into a policy that may come from a file.
@@ -64,6 +104,11 @@ func (r *runFlags) add(p *sandbox.Policy) error {
 	override(r.set, "no-huge-pages", &l.NoHugePages, r.noHugePages)
 	override(r.set, "deterministic-dirs", &p.SortedDirs, r.sortedDirs)
 	override(r.set, "no-randomize-memory", &l.FixedAddresses, r.fixedASLR)
+	if r.statusFD >= 0 {
+		if flags, err := unix.FcntlInt(uintptr(r.statusFD), unix.F_GETFD, 0); err != nil || flags&unix.FD_CLOEXEC != 0 {
+			return fmt.Errorf("--status-fd: %d was not given to sandlock; open it in the shell, as with %d>FILE", r.statusFD, r.statusFD)
+		}
+	}
 	for _, flag := range []string{"max-open-files", "cpu", "num-cpus"} {
 		if f := r.set.Lookup(flag); f.Changed && f.Value.String() == "0" {
 			return fmt.Errorf("--%s: 0 is too little; leave the flag out for no limit", flag)
@@ -92,6 +137,12 @@ func runCommand(exit *int) *cobra.Command {
 	flags := newPolicyFlags(f, "net-")
 	flags.run = own
 	chains := f.Bool("chains", false, "print the handler chains of this policy and exit")
-	c.RunE = func(_ *cobra.Command, args []string) error { return execute(c, exit, flags, *chains, args) }
+	c.RunE = func(_ *cobra.Command, args []string) error {
+		args, err := own.command(args)
+		if err != nil {
+			return err
+		}
+		return execute(c, exit, flags, *chains, args)
+	}
 	return c
 }

@@ -21,8 +21,8 @@ type Config struct {
 	// Listed are directories that the command may list although Landlock does not
 	// open the tree below: something in it is closed.
 	Listed []string
-	// Static are directories, free of links in their own names, that the command
-	// cannot change and whose content is known not to lead to /proc.
+	// Static are files, and directories with all below, that the command cannot
+	// change and that are known not to lead to /proc.
 	Static []string
 	Emit   func(event.Event) // never blocks
 }

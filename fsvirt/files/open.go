@@ -3,6 +3,7 @@ package files
 import (
 	"bytes"
 	"context"
+	"strconv"
 
 	"github.com/sandlock/sandlock/dispatch"
 	"github.com/sandlock/sandlock/fsvirt/open"
@@ -24,7 +25,7 @@ func (f *Filter) open(c *dispatch.Call) dispatch.Action {
 		return dispatch.Fail(err)
 	}
 	strict := f.Rules.HasDenied()
-	if !strict && f.static(&r) {
+	if !strict && f.static(c, &r) {
 		return dispatch.Continue()
 	}
 	if r.Flags&unix.O_CREAT != 0 {
@@ -51,19 +52,38 @@ func (f *Filter) open(c *dispatch.Call) dispatch.Action {
 	return f.reopen(c, &r, &o)
 }
 
-// static tells whether a request reads by a plain name in a directory that leads
+// static tells whether a request reads by a plain name in a place that leads
 // nowhere else: most opens of programs and libraries do. The kernel judges it, and
 // a link that does lead to /proc after all is closed.
-func (f *Filter) static(r *open.Request) bool {
-	if r.Flags&(unix.O_CREAT|unix.O_PATH) != 0 || r.Writes() || bytes.Contains(r.Path, []byte("/..")) {
+func (f *Filter) static(c *dispatch.Call, r *open.Request) bool {
+	if r.Flags&(unix.O_CREAT|unix.O_PATH) != 0 || r.Writes() || r.Resolve != 0 || hasDots(r.Path) {
 		return false
 	}
-	for _, dir := range f.Static {
-		if len(r.Path) > len(dir) && string(r.Path[:len(dir)]) == dir && r.Path[len(dir)] == '/' {
+	if len(r.Path) > 0 && r.Path[0] == '/' {
+		return f.inStatic(r.Path)
+	}
+	// Where the caller is, as its kernel names it: that name has no links.
+	link := "/proc/" + strconv.Itoa(c.PID()) + "/cwd"
+	if r.Dir != unix.AT_FDCWD {
+		link = "/proc/" + strconv.Itoa(c.PID()) + "/fd/" + strconv.Itoa(r.Dir)
+	}
+	var buf [256]byte // a longer name is walked
+	n, err := unix.Readlink(link, buf[:])
+	return err == nil && n < len(buf) && f.inStatic(buf[:n])
+}
+
+func (f *Filter) inStatic(name []byte) bool {
+	for _, place := range f.Static {
+		if len(name) >= len(place) && string(name[:len(place)]) == place && (len(name) == len(place) || name[len(place)] == '/') {
 			return true
 		}
 	}
 	return false
+}
+
+// hasDots tells whether a path has a component that begins with "..".
+func hasDots(path []byte) bool {
+	return bytes.HasPrefix(path, []byte("..")) || bytes.Contains(path, []byte("/.."))
 }
 
 // failed answers a walk that led nowhere: the kernel fails the same way.

@@ -39,6 +39,9 @@ func (v *View) Register(t *dispatch.Table) {
 // as ever. It looks at the descriptor, not at memory, and lets every other
 // directory go on to the kernel: Landlock keeps those of /proc from being opened.
 func (v *View) list(c *dispatch.Call) dispatch.Action {
+	if !v.listed.Load() {
+		return dispatch.Continue() // nobody has such a descriptor yet
+	}
 	fd, err := c.FD(c.Int(0))
 	if err != nil {
 		return dispatch.Fail(err)

@@ -6,6 +6,7 @@ package proc
 
 import (
 	"strconv"
+	"sync/atomic"
 
 	"github.com/sandlock/sandlock/dispatch"
 	"github.com/sandlock/sandlock/fsvirt/open"
@@ -26,6 +27,8 @@ type Config struct {
 	// Memory, if not nil, returns the limit and what of it is used, in bytes.
 	Memory func() (limit, used uint64)
 	Emit   func(event.Event) // never blocks
+	// Passed says that the command was given descriptors that may be of /proc.
+	Passed bool
 }
 
 // Mount is a line of the mount tables.
@@ -38,7 +41,8 @@ type Mount struct {
 // View answers opens in /proc.
 type View struct {
 	Config
-	dev uint64 // of /proc
+	dev    uint64      // of /proc
+	listed atomic.Bool // a descriptor of /proc itself was handed out
 }
 
 // New returns the view of /proc as it is mounted now.
@@ -47,7 +51,9 @@ func New(c Config) (*View, error) {
 	if err := unix.Stat("/proc", &st); err != nil {
 		return nil, err
 	}
-	return &View{Config: c, dev: st.Dev}, nil
+	v := &View{Config: c, dev: st.Dev}
+	v.listed.Store(c.Passed)
+	return v, nil
 }
 
 // Open answers an open of an object in a proc file system. It does not keep the
@@ -66,6 +72,7 @@ func (v *View) Open(c *dispatch.Call, r *open.Request, o *walk.Object) dispatch.
 	}
 	switch {
 	case len(names) == 0:
+		v.listed.Store(true)
 		return v.perform(r, o)
 	case pid > 0 && !v.mine(c, pid):
 		return v.refuse(c, o, "a process outside of the sandbox")
