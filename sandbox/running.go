@@ -27,7 +27,7 @@ type Status struct {
 	PID        int       `json:"pid"`        // of the command
 	Command    []string  `json:"command"`
 	Started    time.Time `json:"started"`
-	State      string    `json:"state"` // running, paused or ending
+	State      string    `json:"state"` // running, paused, ending, or stopped with its supervisor
 	Audit      bool      `json:"audit"`
 }
 
@@ -150,7 +150,8 @@ func (s *Sandbox) inspect() (*Inspection, error) {
 }
 
 // Running lists the runs of the calling user that have Options.Control, in the
-// caller's network namespace. One that ends meanwhile is left out.
+// caller's network namespace. One that ends meanwhile is left out; of one that is
+// stopped there is only the Name.
 func Running() ([]Status, error) {
 	names, err := control.Names()
 	if err != nil {
@@ -159,8 +160,11 @@ func Running() ([]Status, error) {
 	var out []Status
 	for _, name := range names {
 		var s Status
-		if control.Ask(name, verbStatus, &s) == nil && s.Name == name {
+		switch err := control.Ask(name, verbStatus, &s); {
+		case err == nil && s.Name == name:
 			out = append(out, s)
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			out = append(out, Status{Name: name, State: "stopped"})
 		}
 	}
 	return out, nil
@@ -178,6 +182,9 @@ func Inspect(name string) (*Inspection, error) {
 // KillRun ends a run of the calling user and blocks until it is gone. It fails
 // with ErrNoRun.
 func KillRun(name string) error {
+	if err := control.Wake(name); err != nil {
+		return err
+	}
 	err := control.Ask(name, verbKill, nil)
 	if err != nil && !errors.Is(err, control.ErrNoAnswer) { // it may go before it has answered
 		return err

@@ -44,7 +44,11 @@ func psCommand(*int) *cobra.Command {
 			if r.Audit {
 				state += ", audit"
 			}
-			fmt.Fprintf(tw, "%s\t%d\t%s\t%s\t%s\n", r.Name, r.PID, uptime(time.Since(r.Started)), state, commandLine(r.Command))
+			pid, up := "-", "-"
+			if r.PID != 0 {
+				pid, up = strconv.Itoa(r.PID), uptime(time.Since(r.Started))
+			}
+			fmt.Fprintf(tw, "%s\t%s\t%s\t%s\t%s\n", r.Name, pid, up, state, commandLine(r.Command))
 		}
 		return tw.Flush()
 	}

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/sandlock/sandlock/internal/lab"
+	"golang.org/x/sys/unix"
 )
 
 // A run is listed, inspected and ended by its name, by its owner only, and from
@@ -57,6 +58,13 @@ func TestRunningSandboxes(t *testing.T) {
 					t.Errorf("kill by %s: %+v", other, r)
 				}
 			}
+		}
+		// A stopped run is found and ended all the same.
+		if err := c.Process.Signal(unix.SIGSTOP); err != nil {
+			t.Fatal(err)
+		}
+		if r := ask("ps"); !strings.Contains(r.Stdout, name) || !strings.Contains(r.Stdout, "stopped") {
+			t.Errorf("ps of a stopped run: %+v", r)
 		}
 		if r := ask("kill", name); r.Code != 0 {
 			t.Errorf("kill: %+v", r)

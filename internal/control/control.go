@@ -133,7 +133,7 @@ func (s *Server) accept() {
 
 func (s *Server) serve(c *net.UnixConn) {
 	c.SetDeadline(time.Now().Add(patience))
-	if uid, err := peer(c); err != nil || uid != os.Geteuid() && uid != 0 {
+	if uid, _, err := peer(c); err != nil || uid != os.Geteuid() && uid != 0 {
 		return
 	}
 	var q request
@@ -157,36 +157,62 @@ func (s *Server) serve(c *net.UnixConn) {
 	json.NewEncoder(c).Encode(a)
 }
 
-// peer returns the user of the other side: of who connected, or of who listened
-// (unix(7), SO_PEERCRED).
-func peer(c *net.UnixConn) (uid int, err error) {
+// peer returns the user and the process of the other side: of who connected, or of
+// who listened (unix(7), SO_PEERCRED). The process is 0 if it is in another PID
+// namespace.
+func peer(c *net.UnixConn) (uid, pid int, err error) {
 	raw, err := c.SyscallConn()
 	if err != nil {
-		return -1, err
+		return -1, 0, err
 	}
 	cerr := raw.Control(func(fd uintptr) {
 		var cred *unix.Ucred
 		if cred, err = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED); err == nil {
-			uid = int(cred.Uid)
+			uid, pid = int(cred.Uid), int(cred.Pid)
 		}
 	})
-	return uid, errors.Join(cerr, err)
+	return uid, pid, errors.Join(cerr, err)
+}
+
+// dial connects to a run of the calling user.
+func dial(name string) (c *net.UnixConn, pid int, err error) {
+	c, err = net.DialUnix("unix", nil, address(name))
+	if errors.Is(err, unix.ECONNREFUSED) {
+		return nil, 0, ErrNoRun
+	}
+	if err != nil {
+		return nil, 0, err
+	}
+	uid, pid, err := peer(c)
+	if err != nil || uid != os.Geteuid() {
+		c.Close()
+		return nil, 0, ErrForeign
+	}
+	return c, pid, nil
+}
+
+// Wake lets the run of a name go on if it was stopped, with its terminal's key for
+// example: a stopped one answers nothing.
+func Wake(name string) error {
+	c, pid, err := dial(name)
+	if err != nil {
+		return err
+	}
+	defer c.Close() // while it is open there is a listener, and so the process
+	if pid > 0 {
+		return unix.Kill(pid, unix.SIGCONT)
+	}
+	return nil
 }
 
 // Ask puts a verb to the run of a name, of the calling user, and decodes the
 // answer into the value behind into, unless it is nil.
 func Ask(name, verb string, into any) error {
-	c, err := net.DialUnix("unix", nil, address(name))
-	if errors.Is(err, unix.ECONNREFUSED) {
-		return ErrNoRun
-	}
+	c, _, err := dial(name)
 	if err != nil {
 		return err
 	}
 	defer c.Close()
-	if uid, err := peer(c); err != nil || uid != os.Geteuid() {
-		return ErrForeign
-	}
 	c.SetDeadline(time.Now().Add(2 * patience))
 	if err := json.NewEncoder(c).Encode(request{version, verb}); err != nil {
 		return fmt.Errorf("%w: %w", ErrNoAnswer, err)
