@@ -39,19 +39,21 @@ func judge(r *http.Request, _ *goproxy.ProxyCtx) (*http.Request, *http.Response)
 		return r, x.refusal(http.StatusBadRequest, x.reason)
 	}
 	x.verdict = x.p.config.Rules.Decide(x.req, x.f.destination())
+	reason := x.verdict.Reason.String()
 	for _, other := range others {
 		if v := x.p.config.Rules.Decide(other, x.f.destination()); !v.Allowed {
 			x.verdict = v
+			reason = v.Reason.String() + " (its header asks for " + other.String() + ")"
 		}
 	}
 	switch {
 	case x.verdict.Allowed:
 		x.outcome = Allowed
 	case x.p.config.Audit:
-		x.outcome, x.reason = Audited, x.verdict.Reason.String()
+		x.outcome, x.reason = Audited, reason
 	default:
-		x.reason = x.verdict.Reason.String()
-		return r, x.refusal(http.StatusForbidden, x.reason)
+		x.reason = reason
+		return r, x.refusal(http.StatusForbidden, reason)
 	}
 	return r, nil
 }
