@@ -68,13 +68,13 @@ func TestRunPathRaces(t *testing.T) {
 	asUsers(t, func(t *testing.T, u lab.User) {
 		secret := lab.Nonce()
 		sleeper := lab.Command(t.Context(), t, u, "sleep", "600")
-		sleeper.Env = append(sleeper.Env, "NONCE="+secret)
+		sleeper.Args[0] = secret // anybody may read it, whatever namespace each is in
 		if err := sleeper.Start(); err != nil {
 			t.Fatal(err)
 		}
 		defer func() { sleeper.Process.Kill(); sleeper.Wait() }()
-		environ := "/proc/" + strconv.Itoa(sleeper.Process.Pid) + "/environ"
-		for _, c := range []struct{ name, bad string }{{"denied", "closed"}, {"foreign", environ}} {
+		cmdline := "/proc/" + strconv.Itoa(sleeper.Process.Pid) + "/cmdline"
+		for _, c := range []struct{ name, bad string }{{"denied", "closed"}, {"foreign", cmdline}} {
 			for _, how := range []string{"bytes", "link"} {
 				t.Run(c.name+"/"+how, func(t *testing.T) {
 					dir := scratch(t, u, "open", "closed")
