@@ -54,7 +54,7 @@ else
 	echo "staticcheck cannot be fetched here: not run" >&2
 fi
 
-go test -count=1 -race -timeout 10m ./...
+go test -count=1 -race -timeout 20m ./...
 
 if [ "$(id -u)" -eq 0 ]; then
 	id "$user" >/dev/null 2>&1 || useradd --create-home "$user"
@@ -63,6 +63,6 @@ if [ "$(id -u)" -eq 0 ]; then
 	chmod 755 "$work"
 	CGO_ENABLED=0 go build -o "$work/" ./cmd/sandlock ./cmd/sandlock-proxy
 	echo "once more, as an ordinary user:"
-	SANDLOCK_BINARY="$work/sandlock" go test -count=1 -timeout 10m \
+	SANDLOCK_BINARY="$work/sandlock" go test -count=1 -timeout 20m \
 		-exec "bash $PWD/scripts/as-ordinary-user.sh $user $work" ./...
 fi

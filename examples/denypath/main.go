@@ -1,5 +1,5 @@
 // Command denypath runs a program that can open no file below a directory, and
-// change none anywhere.
+// change the content of none anywhere.
 //
 //	denypath DIRECTORY COMMAND [ARG...]
 //
@@ -78,7 +78,7 @@ func run(dir string, command []string) error {
 		return err
 	}
 	// What could give a file below the directory another name is denied, and so
-	// is what changes files without opening them.
+	// is what changes content or directories without an open.
 	policy := sandbox.Policy{Command: command, DenySyscalls: []string{
 		"link", "linkat", "rename", "renameat", "renameat2", "symlink", "symlinkat", "truncate", "unlink", "unlinkat",
 		"mkdir", "mkdirat", "mknod", "mknodat", "rmdir",
