@@ -20,52 +20,66 @@ type Arrival struct {
 // recorder keeps every arrival of the whole run.
 type recorder struct {
 	mu       sync.Mutex
-	cond     *sync.Cond
 	arrivals []Arrival
-	open     int // accepted connections that are still read
+	open     int           // accepted connections that are still read
+	changed  chan struct{} // closed and replaced with every change
 }
 
 var record = newRecorder()
 
-func newRecorder() *recorder {
-	r := &recorder{}
-	r.cond = sync.NewCond(&r.mu)
-	return r
+func newRecorder() *recorder { return &recorder{changed: make(chan struct{})} }
+
+// change does f under the lock and wakes those who wait.
+func (r *recorder) change(f func()) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	f()
+	close(r.changed)
+	r.changed = make(chan struct{})
 }
 
 func (r *recorder) add(sink, kind, text string) {
-	r.mu.Lock()
-	r.arrivals = append(r.arrivals, Arrival{sink, kind, text})
-	r.mu.Unlock()
-	r.cond.Broadcast()
+	r.change(func() { r.arrivals = append(r.arrivals, Arrival{sink, kind, text}) })
 }
 
-func (r *recorder) opened(n int) {
-	r.mu.Lock()
-	r.open += n
-	r.mu.Unlock()
-	r.cond.Broadcast()
-}
+func (r *recorder) opened(n int) { r.change(func() { r.open += n }) }
+
+// again is the time between two nudges of a wait.
+const again = 50 * time.Millisecond
 
 // wait blocks until done says so, called under the lock, or the guard passed.
-func (r *recorder) wait(done func() bool) bool {
-	late := false
-	t := time.AfterFunc(guard, func() {
-		r.mu.Lock()
-		late = true
-		r.mu.Unlock()
-		r.cond.Broadcast()
-	})
-	defer t.Stop()
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for !done() {
-		if late {
-			return false
-		}
-		r.cond.Wait()
+// nudge, unless nil, is called first and then again and again, without the lock.
+func (r *recorder) wait(done func() bool, nudge func()) bool {
+	if nudge == nil {
+		nudge = func() {}
 	}
-	return true
+	nudge()
+	end := time.Now().Add(guard)
+	t := time.NewTicker(again)
+	defer t.Stop()
+	for {
+		r.mu.Lock()
+		ok, changed := done(), r.changed
+		r.mu.Unlock()
+		if ok || time.Now().After(end) {
+			return ok
+		}
+		select {
+		case <-changed:
+		case <-t.C:
+			nudge()
+		}
+	}
+}
+
+// holds reports, under the lock, whether a sink saw the text.
+func (r *recorder) holds(text string) bool {
+	for i := len(r.arrivals) - 1; i >= 0; i-- {
+		if strings.Contains(r.arrivals[i].Text, text) {
+			return true
+		}
+	}
+	return false
 }
 
 // Mark is a point in the record.
@@ -107,7 +121,7 @@ func (m Mark) Arrived(t testing.TB, text string) Arrival {
 			}
 		}
 		return false
-	})
+	}, nil)
 	if !ok {
 		t.Fatalf("nothing with %q reached a sink", text)
 	}
