@@ -35,6 +35,9 @@ func (c *Call) Arg(i int) uint64 { return c.n.Data.Args[i] }
 // Int returns register i as a C int.
 func (c *Call) Int(i int) int { return int(int32(uint32(c.n.Data.Args[i]))) }
 
+// IP returns the address behind the instruction that made the call.
+func (c *Call) IP() uint64 { return c.n.Data.IP }
+
 // PID returns the number of the calling thread.
 func (c *Call) PID() int { return int(c.n.PID) }
 

@@ -64,6 +64,7 @@ type parts struct {
 	program   []unix.SockFilter
 	watcher   *eventSink // nil unless Events was called
 	control   *control.Server
+	determinism
 
 	closers []func()
 }
@@ -82,7 +83,7 @@ func (p *parts) close() {
 // is read here and never again: the command may be able to change them.
 func assemble(c *Compiled, o Options, watcher *eventSink) (*parts, error) {
 	p := &parts{name: c.Policy.Name, watcher: watcher}
-	for _, step := range []func(*parts, *Compiled, Options) error{checkRun, openEvents, openThread, openLimits, openInterceptor, openNetwork, openFiles, openTrust, openTable, openControl} {
+	for _, step := range []func(*parts, *Compiled, Options) error{checkRun, openEvents, openThread, openLimits, openInterceptor, openNetwork, openDeterminism, openFiles, openTrust, openTable, openControl} {
 		if err := step(p, c, o); err != nil {
 			p.close()
 			return nil, err
@@ -217,7 +218,7 @@ func unresolved(q resolver.Query) bool {
 }
 
 func openTable(p *parts, c *Compiled, o Options) (err error) {
-	b := builtins{trust: p.trust, net: p.filter, files: p.files, proc: p.proc, etc: p.etc, dirs: p.dirs, processes: p.processes}
+	b := builtins{trust: p.trust, net: p.filter, files: p.files, proc: p.proc, etc: p.etc, dirs: p.dirs, processes: p.processes, determinism: p.determinism}
 	if !p.thread.Layers().Scopes {
 		b.signals = p.thread
 	}

@@ -4,9 +4,12 @@ import (
 	"strings"
 
 	"github.com/sandlock/sandlock/dispatch"
+	"github.com/sandlock/sandlock/fsvirt/clock"
 	"github.com/sandlock/sandlock/fsvirt/dirs"
+	"github.com/sandlock/sandlock/fsvirt/entropy"
 	"github.com/sandlock/sandlock/fsvirt/etc"
 	"github.com/sandlock/sandlock/fsvirt/files"
+	"github.com/sandlock/sandlock/fsvirt/image"
 	"github.com/sandlock/sandlock/fsvirt/proc"
 	"github.com/sandlock/sandlock/fsvirt/trust"
 	"github.com/sandlock/sandlock/internal/limits"
@@ -27,6 +30,7 @@ type builtins struct {
 	dirs    *dirs.Sorted    // nil unless asked for
 
 	processes *limits.Processes // nil without a limit
+	determinism
 }
 
 // tableOf is the table of a run, in the contract's order. extra are calls that
@@ -39,6 +43,15 @@ func tableOf(b builtins, extra []int) *dispatch.Table {
 	t.Deny(staticDenials()...)
 	if b.processes != nil {
 		b.processes.Register(t)
+	}
+	if b.image != nil {
+		b.image.Register(t)
+	}
+	if b.random != nil {
+		b.random.Register(t)
+	}
+	if b.clock != nil {
+		b.clock.Register(t)
 	}
 	if b.etc != nil {
 		b.etc.Register(t)
@@ -72,6 +85,12 @@ func Chains(c *Compiled) (string, error) {
 	all := builtins{net: filter}
 	if c.HTTP != nil {
 		all.trust = trust.New(trust.Config{Bundles: c.Policy.InjectCA})
+	}
+	if c.Policy.RandomSeed != nil {
+		all.random, all.image = entropy.New(entropy.Config{}), &image.Watcher{}
+	}
+	if !c.Policy.TimeStart.IsZero() {
+		all.clock, all.image = clock.New(clock.Config{}), &image.Watcher{}
 	}
 	if c.Files != nil {
 		rules, err := fileRules(opened{}, c.Files.Deny)

@@ -33,6 +33,9 @@ func openFiles(p *parts, c *Compiled, opts Options) error {
 		return fmt.Errorf("temporary directory: %w", err)
 	}
 	p.onClose(func() { os.RemoveAll(tmp) })
+	if p.random != nil {
+		p.random.Overlook(tmp) // the one thing in arguments that differs from run to run
+	}
 	home := variable(c.Env, "HOME")
 	o, err := openedTrees(append(c.trees(p.path, tmp, home), ownStreams(opts)...))
 	if err != nil {
@@ -57,7 +60,7 @@ func openFiles(p *parts, c *Compiled, opts Options) error {
 	}
 	p.etc = etc.New(walker, etcFiles(hostname(c))...)
 	p.proc, err = proc.New(proc.Config{Member: p.thread.Contains, Members: p.thread.Members, Mounts: mounts(o), Emit: p.emit,
-		Hostname: hostname(c), CPUs: c.Policy.Limits.ShowCPUs, Memory: usage, Passed: passesDirectories(c, opts)})
+		Hostname: hostname(c), CPUs: c.Policy.Limits.ShowCPUs, Memory: usage, Offset: p.offset, Passed: passesDirectories(c, opts)})
 	if err != nil {
 		return err
 	}

@@ -54,6 +54,11 @@ type Policy struct {
 	Credentials, HTTPAuth []RuleText
 	CAOut                 string // where its certificate is written to; empty: nowhere
 
+	// RandomSeed, if not nil, makes all randomness that the kernel gives follow from
+	// it. TimeStart, if not zero, is what the wall clock shows at the start.
+	RandomSeed *uint64
+	TimeStart  time.Time
+
 	Audit   bool // allow endpoints and report what would be denied
 	Quiet   bool // no text of ours on standard error
 	LogFile string
@@ -113,7 +118,7 @@ func (p *Policy) Compile() (*Compiled, error) {
 		c.Unix = append(c.Unix, paths...)
 	}
 	keep(c.compileSyscalls(p))
-	for _, check := range []func(*Policy) error{checkEnv, checkSurroundings, checkFDs, checkPortRemap, checkLimits} {
+	for _, check := range []func(*Policy) error{checkEnv, checkSurroundings, checkFDs, checkPortRemap, checkLimits, checkDeterminism} {
 		keep(check(p))
 	}
 	if err := errors.Join(errs...); err != nil {

@@ -4,6 +4,7 @@ import (
 	"reflect"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/pelletier/go-toml/v2"
 )
@@ -50,6 +51,12 @@ func (p *Policy) TOML() ([]byte, error) {
 			"no_coredump": p.Limits.NoCoreDump, "no_huge_pages": p.Limits.NoHugePages,
 		},
 		"log": {"file": p.LogFile, "quiet": p.Quiet},
+	}
+	if p.RandomSeed != nil {
+		doc["determinism"]["random_seed"] = p.RandomSeed // a pointer: 0 is a seed too
+	}
+	if !p.TimeStart.IsZero() {
+		doc["determinism"]["time_start"] = p.TimeStart.Format(time.RFC3339)
 	}
 	if p.Files != nil {
 		doc["filesystem"] = map[string]any{"read": p.Files.Read, "write": p.Files.Write, "deny": p.Files.Deny}

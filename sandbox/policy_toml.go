@@ -52,8 +52,10 @@ type document struct {
 		ExtraDeny  []string `toml:"extra_deny"`
 	} `toml:"syscalls"`
 	Determinism *struct {
-		NoRandomizeMemory bool `toml:"no_randomize_memory"`
-		DeterministicDirs bool `toml:"deterministic_dirs"`
+		NoRandomizeMemory bool    `toml:"no_randomize_memory"`
+		DeterministicDirs bool    `toml:"deterministic_dirs"`
+		RandomSeed        *uint64 `toml:"random_seed"`
+		TimeStart         string  `toml:"time_start"`
 	} `toml:"determinism"`
 	Program struct {
 		Env      map[string]string `toml:"env"`
@@ -154,6 +156,14 @@ func ParsePolicy(file string, text []byte) (*Policy, error) {
 			errs = append(errs, fmt.Errorf("%s: %w", source("network.dns_server", i), err))
 		}
 		out.DNSServers = append(out.DNSServers, ap)
+	}
+	if d.Determinism != nil {
+		out.RandomSeed = d.Determinism.RandomSeed
+		if text := d.Determinism.TimeStart; text != "" {
+			if out.TimeStart, err = ParseTimeStart(text); err != nil {
+				errs = append(errs, fmt.Errorf("%s: %w", source("determinism.time_start", 0), err))
+			}
+		}
 	}
 	for k, v := range p.Env {
 		out.Env = append(out.Env, k+"="+v)

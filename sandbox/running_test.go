@@ -178,6 +178,8 @@ extra_deny = ["sync"]
 [determinism]
 no_randomize_memory = true
 deterministic_dirs = true
+random_seed = 0
+time_start = "2000-01-01T00:00:00Z"
 [program]
 clean_env = true
 cwd = "/"

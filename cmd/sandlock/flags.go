@@ -131,6 +131,8 @@ func (p *policyFlags) compile(command []string) (*sandbox.Compiled, error) {
 		}
 	case pol.Files != nil:
 		errs = append(errs, fmt.Errorf("--policy: %s: [filesystem] is for `sandlock run`; remove it, or use that", p.file))
+	case pol.RandomSeed != nil || !pol.TimeStart.IsZero():
+		errs = append(errs, fmt.Errorf("--policy: %s: [determinism] is for `sandlock run`; remove it, or use that", p.file))
 	}
 	c, err := pol.Compile()
 	if err := errors.Join(append(errs, err)...); err != nil {

@@ -25,6 +25,8 @@ type runFlags struct {
 	sortedDirs                         bool
 	shell                              string
 	statusFD                           int
+	seed                               uint64
+	start                              string
 }
 
 func newRunFlags(f *pflag.FlagSet) *runFlags {
@@ -46,6 +48,8 @@ func newRunFlags(f *pflag.FlagSet) *runFlags {
 	f.StringArrayVar(&r.allowSyscalls, "extra-allow-syscall", nil, "do not refuse the group `NAME`: sysv_ipc; repeatable")
 	f.StringVarP(&r.shell, "exec-shell", "e", "", "run `COMMAND` with /bin/sh -c")
 	f.IntVar(&r.statusFD, "status-fd", -1, "write how the command ended as JSON to descriptor `N`")
+	f.Uint64Var(&r.seed, "random-seed", 0, "make all randomness that the kernel gives follow from the number `N`")
+	f.StringVar(&r.start, "time-start", "", "let the wall clock begin at `TIME`, such as 2000-01-01T00:00:00Z")
 	return r
 }
 
@@ -120,6 +124,16 @@ func (r *runFlags) add(p *sandbox.Policy) error {
 			return fmt.Errorf("--max-memory: %w", err)
 		}
 		l.Memory = n
+	}
+	if r.set.Changed("random-seed") {
+		p.RandomSeed = &r.seed
+	}
+	if r.set.Changed("time-start") {
+		t, err := sandbox.ParseTimeStart(r.start)
+		if err != nil {
+			return fmt.Errorf("--time-start: %w", err)
+		}
+		p.TimeStart = t
 	}
 	return nil
 }

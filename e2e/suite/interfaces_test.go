@@ -41,7 +41,7 @@ func TestInterfaces(t *testing.T) {
 	}{
 		{"glibc", []string{lab.Probe(t), "interfaces", "localhost"}, []string{"lo 127.0.0.1", "lo ::1", "1 lo", "family 2"}, false, true, false},
 		{"musl", []string{lab.MuslProbe(t), "interfaces", "localhost"}, []string{"lo 127.0.0.1", "lo ::1", "1 lo", "family 2"}, false, true, false},
-		{"go", lab.GoInterfaces(t), []string{"1 lo 65536 up|loopback|running [127.0.0.1/8 192.0.0.8/32 100::8/128 ::1/128]"}, false, true, false},
+		{"go", lab.GoProgram(t, "interfaces"), []string{"1 lo 65536 up|loopback|running [127.0.0.1/8 192.0.0.8/32 100::8/128 ::1/128]"}, false, true, false},
 		{"java", javaInterfaces(t), []string{"1 lo up true loopback true 65536", "/127.0.0.1"}, false, false, true},
 		{"node", []string{"node", "-p", "JSON.stringify(os.networkInterfaces())"}, []string{`{"lo":[{"address":"127.0.0.1"`, `"address":"::1"`}, false, true, false},
 		{"psutil", py("import psutil;print(psutil.net_if_addrs(), psutil.net_if_stats())"), []string{"'lo': [snicaddr(", "address='127.0.0.1'", "'lo': snicstats(isup=True"}, false, true, false},

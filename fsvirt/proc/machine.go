@@ -6,6 +6,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/sandlock/sandlock/dispatch"
 	"github.com/sandlock/sandlock/fsvirt/open"
@@ -43,7 +44,7 @@ func (v *View) machine(c *dispatch.Call, r *open.Request, o *walk.Object, names 
 		return v.give(r, name, v.meminfo())
 	case name == "cpuinfo" && v.CPUs > 0:
 		return v.give(r, name, v.cpuinfo())
-	case name == "stat" && v.CPUs > 0:
+	case name == "stat" && (v.CPUs > 0 || v.Offset != 0):
 		return v.answer(r, name, v.stat)
 	}
 	return v.perform(r, o)
@@ -65,7 +66,8 @@ func (v *View) cpuinfo() []byte {
 	return b.Bytes()
 }
 
-// stat is the host's, without the processors that are not shown.
+// stat is the host's, without the processors that are not shown, and with the
+// time of the boot by the clock that is shown.
 func (v *View) stat() ([]byte, error) {
 	text, err := os.ReadFile("/proc/stat")
 	if err != nil {
@@ -74,8 +76,12 @@ func (v *View) stat() ([]byte, error) {
 	var b bytes.Buffer
 	for line := range bytes.Lines(text) {
 		var cpu int
-		if n, _ := fmt.Sscanf(string(line), "cpu%d", &cpu); n == 1 && cpu >= v.CPUs {
+		if n, _ := fmt.Sscanf(string(line), "cpu%d", &cpu); n == 1 && v.CPUs > 0 && cpu >= v.CPUs {
 			continue
+		}
+		var boot int64
+		if n, _ := fmt.Sscanf(string(line), "btime %d", &boot); n == 1 {
+			line = fmt.Appendf(nil, "btime %d\n", boot+int64(v.Offset/time.Second))
 		}
 		b.Write(line)
 	}

@@ -7,6 +7,7 @@ package proc
 import (
 	"strconv"
 	"sync/atomic"
+	"time"
 
 	"github.com/sandlock/sandlock/dispatch"
 	"github.com/sandlock/sandlock/fsvirt/open"
@@ -26,6 +27,7 @@ type Config struct {
 	CPUs     int     // how many processors to show; 0 is the host's
 	// Memory, if not nil, returns the limit and what of it is used, in bytes.
 	Memory func() (limit, used uint64)
+	Offset time.Duration     // of the wall clock that the command sees
 	Emit   func(event.Event) // never blocks
 	// Passed says that the command was given descriptors that may be of /proc.
 	Passed bool

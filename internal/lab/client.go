@@ -14,14 +14,16 @@ import (
 )
 
 // client is what the test binary does when it is run as a client of the lab: it
-// gets a URL, with "hello VARIANT NAME ADDRESS" sends a ClientHello, or lists the
-// interfaces.
+// gets a URL, with "hello VARIANT NAME ADDRESS" sends a ClientHello, or is one of
+// goPrograms.
 func client(what string) int {
 	switch f := strings.Fields(what); f[0] {
 	case "hello":
 		return helloClient(f[1], f[2], f[3])
-	case interfaces:
-		return listInterfaces()
+	default:
+		if program := goPrograms[f[0]]; program != nil {
+			return program()
+		}
 	}
 	return goClient(what)
 }
@@ -46,27 +48,6 @@ func goClient(url string) int {
 	fmt.Println(a.Status)
 	return 0
 }
-
-// interfaces is the client's word for a list of the interfaces.
-const interfaces = "interfaces"
-
-func listInterfaces() int {
-	all, err := net.Interfaces()
-	if err != nil {
-		return fail(err)
-	}
-	for _, i := range all {
-		addrs, err := i.Addrs()
-		if err != nil {
-			return fail(err)
-		}
-		fmt.Println(i.Index, i.Name, i.MTU, i.Flags, addrs)
-	}
-	return 0
-}
-
-// GoInterfaces is the command line of a Go program that lists the interfaces.
-func GoInterfaces(t testing.TB) []string { return clientCommand(t, interfaces) }
 
 // GoClient is the command line of a Go program that gets url.
 func GoClient(t testing.TB, url string) []string {
