@@ -60,7 +60,7 @@ func openFiles(p *parts, c *Compiled, opts Options) error {
 	}
 	p.etc = etc.New(walker, etcFiles(hostname(c))...)
 	p.proc, err = proc.New(proc.Config{Member: p.thread.Contains, Members: p.thread.Members, Mounts: mounts(o), Emit: p.emit,
-		Hostname: hostname(c), CPUs: c.Policy.Limits.ShowCPUs, Memory: usage, Offset: p.offset, Passed: passesDirectories(c, opts)})
+		Hostname: hostname(c), CPUs: c.Policy.Limits.ShowCPUs, Memory: usage, Offset: p.offset, TCP: p.filter.ProcNet, Passed: passesDirectories(c, opts)})
 	if err != nil {
 		return err
 	}

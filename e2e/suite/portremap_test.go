@@ -173,3 +173,25 @@ while True:
 		m.Arrived(t, n)
 	})
 }
+
+// In `run`, /proc/net lists the sandbox's own sockets, by the ports that it sees.
+func TestPortRemapInProc(t *testing.T) {
+	_, port := hostPort(lab.TCP(t, netip.MustParseAddrPort("127.0.0.1:0")))
+	script := `import socket, sys
+P = int(sys.argv[1])
+def ports(name): return [int(l.split()[1].split(':')[1], 16) for l in list(open('/proc/net/' + name))[1:]]
+assert ports('tcp') == [] == ports('tcp6'), ports('tcp')
+l = socket.socket(); l.bind(('127.0.0.1', P)); l.listen()
+m = socket.socket(socket.AF_INET6); m.bind(('::1', P)); m.listen()
+c = socket.create_connection(('127.0.0.1', P)); a, _ = l.accept()
+assert ports('tcp') == [P, P] and ports('tcp6') == [P], (ports('tcp'), ports('tcp6'))
+remote = {int(x.split()[2].split(':')[1], 16) for x in list(open('/proc/self/net/tcp'))[1:]}
+assert remote == {0, c.getsockname()[1]}, remote
+print('whole')`
+	asUsers(t, func(t *testing.T, u lab.User) {
+		r := runIn(t, u, lab.Scratch(t, u), []string{"--port-remap"}, python, "-c", script, port)
+		if r.Code != 0 || r.Stdout != "whole\n" {
+			t.Fatalf("code %d: %s%s", r.Code, r.Stdout, r.Stderr)
+		}
+	})
+}

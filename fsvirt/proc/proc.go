@@ -27,6 +27,9 @@ type Config struct {
 	CPUs     int     // how many processors to show; 0 is the host's
 	// Memory, if not nil, returns the limit and what of it is used, in bytes.
 	Memory func() (limit, used uint64)
+	// TCP, if not nil, returns the file tcp or tcp6 of /proc/net, of the sandbox's
+	// own sockets.
+	TCP    func(table string) ([]byte, error)
 	Offset time.Duration     // of the wall clock that the command sees
 	Emit   func(event.Event) // never blocks
 	// Passed says that the command was given descriptors that may be of /proc.

@@ -74,6 +74,9 @@ func (v *View) network(c *dispatch.Call, r *open.Request, o *walk.Object, names 
 	if len(names) == 0 {
 		return v.perform(r, o)
 	}
+	if v.TCP != nil && len(names) == 1 && (names[0] == "tcp" || names[0] == "tcp6") {
+		return v.answer(r, names[0], func() ([]byte, error) { return v.TCP(names[0]) })
+	}
 	if text, ok := network[names[0]]; ok && len(names) == 1 {
 		return v.give(r, names[0], []byte(text))
 	}
