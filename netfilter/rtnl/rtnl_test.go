@@ -415,7 +415,7 @@ func TestClosedSocketsLeaveNothing(t *testing.T) {
 	for range 200 {
 		turn()
 	}
-	if after := settle(before + maxStock*3); after > before+maxStock*3 {
+	if after := settle(before + (maxStock+batch)*3); after > before+(maxStock+batch)*3 {
 		t.Fatalf("%d descriptors before, %d after", before, after)
 	}
 }

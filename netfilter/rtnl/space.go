@@ -27,7 +27,8 @@ import (
 // one costs a wake-up of the helper, so the program should not wait for it.
 const (
 	maxSockets = 1024
-	maxStock   = 4
+	maxStock   = 16
+	batch      = 8 // made with one wake-up
 )
 
 // ErrTooMany reports that the program holds maxSockets sockets.
@@ -153,11 +154,11 @@ func (s *Space) Stocked(pid, typ int) (fd int, ok bool, err error) {
 // New makes a socket of type typ (SOCK_RAW or SOCK_DGRAM) for process pid and
 // returns the program's end, which the caller owns. It blocks for the helper.
 func (s *Space) New(pid, typ int) (int, error) {
-	k, err := s.make()
+	made, err := s.make(1)
 	if err != nil {
 		return -1, err
 	}
-	fd, err := s.start(k, pid, typ)
+	fd, err := s.start(made[0], pid, typ)
 	s.fill()
 	return fd, err
 }
@@ -199,12 +200,14 @@ func (s *Space) fill() {
 	go func() {
 		defer s.wg.Done()
 		for {
-			k, err := s.make()
+			made, err := s.make(batch)
 			s.mu.Lock()
-			if err == nil && s.done {
-				k.close()
-			} else if err == nil {
-				s.made = append(s.made, k)
+			if s.done {
+				for _, k := range made {
+					k.close()
+				}
+			} else {
+				s.made = append(s.made, made...)
 			}
 			if err != nil || s.done || len(s.made) >= maxStock {
 				s.busy = false
@@ -216,25 +219,31 @@ func (s *Space) fill() {
 	}()
 }
 
-// make asks the helper for a netlink socket and a unix socket, and joins the
-// latter to the listener.
-func (s *Space) make() (*Socket, error) {
-	var fds [2]int
-	err := s.helper.Sockets(fds[:], [3]int{unix.AF_NETLINK, unix.SOCK_RAW | unix.SOCK_NONBLOCK, unix.NETLINK_ROUTE},
-		[3]int{unix.AF_UNIX, unix.SOCK_SEQPACKET})
-	if err != nil {
+// make asks the helper for n netlink sockets and as many unix sockets, and joins
+// the latter to the listener. With an error it returns those that it made before.
+func (s *Space) make(n int) (made []*Socket, err error) {
+	specs, fds := make([][3]int, 0, 2*n), make([]int, 2*n)
+	for range n {
+		specs = append(specs, [3]int{unix.AF_NETLINK, unix.SOCK_RAW | unix.SOCK_NONBLOCK, unix.NETLINK_ROUTE},
+			[3]int{unix.AF_UNIX, unix.SOCK_SEQPACKET})
+	}
+	if err := s.helper.Sockets(fds, specs...); err != nil {
 		return nil, err
 	}
-	k := &Socket{kernel: fds[0], program: fds[1]}
-	if k.cookie, err = sys.Cookie(k.program); err == nil {
-		err = s.join(k)
+	for ; len(fds) > 0; fds = fds[2:] {
+		k := &Socket{kernel: fds[0], program: fds[1]}
+		if k.cookie, err = sys.Cookie(k.program); err == nil {
+			err = s.join(k)
+		}
+		if err != nil {
+			for _, fd := range fds {
+				unix.Close(fd)
+			}
+			return made, err
+		}
+		made = append(made, k)
 	}
-	if err != nil {
-		unix.Close(k.kernel)
-		unix.Close(k.program)
-		return nil, err
-	}
-	return k, nil
+	return made, nil
 }
 
 func (s *Space) join(k *Socket) error {
