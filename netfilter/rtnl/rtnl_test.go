@@ -195,13 +195,14 @@ func replies(t testing.TB, fd int, msg []byte, to unix.Sockaddr) [][]byte {
 	}
 }
 
-// counted are attributes whose bytes tell of use and time: RTA_CACHEINFO of routes
+// counted are attributes whose bytes tell of use and time: RTA_CACHEINFO of routes,
+// IFLA_INET6_CACHEINFO of links (a reachable time is drawn anew now and then)
 // and NDTA_CONFIG of neighbour tables, with their sizes (linux/rtnetlink.h,
 // linux/neighbour.h).
 var counted = []struct {
 	message    uint16
 	size, kind byte
-}{{unix.RTM_NEWROUTE, 32, unix.RTA_CACHEINFO}, {unix.RTM_NEWNEIGHTBL, 32, 5}}
+}{{unix.RTM_NEWROUTE, 32, unix.RTA_CACHEINFO}, {unix.RTM_NEWNEIGHTBL, 32, 5}, {unix.RTM_NEWLINK, 16, 5}}
 
 // uncounted clears them.
 func uncounted(reply []byte) []byte {
@@ -250,7 +251,7 @@ func state(t testing.TB, fd int) (all []byte) {
 	for _, typ := range []int{unix.RTM_GETLINK, unix.RTM_GETADDR, unix.RTM_GETROUTE, unix.RTM_GETNEIGH, unix.RTM_GETRULE, unix.RTM_GETQDISC} {
 		msg := request{typ: typ, flags: unix.NLM_F_DUMP, body: make([]byte, unix.SizeofIfInfomsg)}.bytes()
 		for _, d := range replies(t, fd, msg, nil) {
-			all = append(all, d...)
+			all = append(all, uncounted(d)...)
 		}
 	}
 	return all
