@@ -111,7 +111,7 @@ func TestRunDefaults(t *testing.T) {
 			{"ls", "/usr"}, {"sh", "-c", "cd $TMPDIR && echo 'int main(void){return 0;}' >a.c && gcc a.c && ./a.out"}, {python, "-c", "import ssl, json, subprocess; subprocess.check_call(['true'])"},
 			{"sh", "-c", "cd $TMPDIR && git init -q r && cd r && git -c user.name=n -c user.email=e commit -q --allow-empty -m m && git log"}, {"node", "-e", "require('fs').writeFileSync(process.env.TMPDIR+'/f','x')"},
 			{"ps", "aux"}, {"sh", "-c", "cat /proc/self/status /proc/meminfo /proc/cpuinfo /proc/stat /proc/loadavg /proc/uptime /proc/mounts /proc/net/dev >/dev/null"}, {"sh", "-c", "test $HOME = $TMPDIR && echo x >$HOME/.profile"},
-			{"sh", "-c", "echo x >/dev/stderr; cat </dev/null; echo y | cat /dev/stdin >/dev/null"},
+			{"sh", "-c", "(echo x >/dev/stderr) 2>&1 | grep -q x && cat </dev/null && echo y | cat /dev/stdin >/dev/null"},
 		} {
 			if r := runIn(t, u, dir, nil, c...); r.Code != 0 {
 				t.Errorf("%q: code %d: %s%s", c, r.Code, r.Stdout, r.Stderr)
