@@ -4,6 +4,7 @@
 package confine
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"syscall"
@@ -18,9 +19,13 @@ const (
 	abiScopes = 6
 )
 
+// errCgo: the runtime reaches all threads only where it made them all itself
+// (syscall.AllThreadsSyscall).
+var errCgo = errors.New("this program was built with cgo; build it with CGO_ENABLED=0, as make does")
+
 // Process locks the calling process in, all threads of it. It cannot be undone.
-// The process must be built without cgo: otherwise its threads cannot be reached
-// (ENOTSUP).
+// The process must be built without cgo: otherwise its threads cannot be reached,
+// and the error says so.
 func Process() error {
 	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
 		return fmt.Errorf("not dumpable: %w", err)
@@ -28,7 +33,11 @@ func Process() error {
 	if err := unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{}); err != nil {
 		return fmt.Errorf("core limit: %w", err)
 	}
-	return lockIn(everyThread, sys.SeccompAllThreads)
+	err := lockIn(everyThread, sys.SeccompAllThreads)
+	if errors.Is(err, unix.ENOTSUP) {
+		return errCgo
+	}
+	return err
 }
 
 // lockIn puts the layers on the threads that each reaches, and the filter on those
