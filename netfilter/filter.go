@@ -18,6 +18,7 @@ import (
 	"github.com/sandlock/sandlock/netfilter/neighbour"
 	"github.com/sandlock/sandlock/netfilter/passthrough"
 	"github.com/sandlock/sandlock/netfilter/resolver"
+	"github.com/sandlock/sandlock/netfilter/tunnel"
 	"golang.org/x/sys/unix"
 )
 
@@ -44,6 +45,9 @@ type Config struct {
 	Thread *launch.Thread
 	// Interceptor is nil when no rule has to see inside connections.
 	Interceptor Interceptor
+	// Proxy is the way to public addresses, with its own address; nil for none. The
+	// Policy then has Chained.
+	Proxy *tunnel.Proxy
 }
 
 // Filter holds the state of one sandbox's network.
@@ -257,8 +261,14 @@ func (f *Filter) flowEnded(r passthrough.Result) {
 	f.peers.drop(r.Tag)
 	ev := event.Event{Kind: event.Flow, PID: r.PID, Protocol: "tcp", Name: r.Seen, Addr: r.Dst.Addr(), Port: r.Dst.Port(),
 		BytesUp: r.BytesUp, BytesDown: r.BytesDown}
+	if ev.Name == "" && !r.Inspect && len(r.Names) > 0 {
+		ev.Name = r.Names[0].String() // a tunnel, which was inspected before
+	}
 	if r.Outcome == passthrough.Refused {
-		ev.Kind, ev.Reason, ev.AllowWith = f.denial(), r.Reason.Error(), r.AllowWith
+		ev.Kind, ev.Reason, ev.AllowWith = event.Deny, r.Reason.Error(), r.AllowWith
+		if r.Audit {
+			ev.Kind = event.Audit
+		}
 	}
 	f.Emit(ev)
 }

@@ -7,6 +7,7 @@ import (
 	"github.com/sandlock/sandlock/internal/event"
 	"github.com/sandlock/sandlock/netfilter/endpoint"
 	"github.com/sandlock/sandlock/netfilter/passthrough"
+	"golang.org/x/sys/unix"
 )
 
 // Interceptor looks into the connections that rules for HTTP are about. Its
@@ -26,7 +27,7 @@ type Interceptor interface {
 // non-blocking.
 type Intercepted struct {
 	Client   int // our end of the caller's socket
-	Upstream int // connected to Dst
+	Upstream int // connected to Dst, or -1
 	Dst      netip.AddrPort
 	Names    []endpoint.Name // bound to Dst's address: what the client may ask for
 	First    []byte          // what was read from the client, nil for nothing
@@ -90,26 +91,46 @@ func (r *redirection) intercept(client, upstream int, first []byte) {
 // interceptor when the first message asks for one of look.divert.
 func (r *redirection) passThrough(client int) {
 	flow := passthrough.Flow{
-		Client: client, Upstream: r.upstream, Names: r.look.names, Inspect: true, Audit: r.f.Audit,
-		Dst: canonical(r.to), PID: r.pid, Tag: r.cookie,
+		Client: client, Upstream: r.upstream, Names: r.look.names, Inspect: true,
+		Audit: r.f.Audit && !r.chained, // the proxy can be asked for no other name
+		Dst:   canonical(r.to), PID: r.pid, Tag: r.cookie,
 	}
 	if r.look.wary {
 		flow.Forbidden = func(n endpoint.Name) bool {
 			return r.f.Interceptor.Terminates(n, flow.Dst.Addr(), flow.Dst.Port())
 		}
 	}
-	if len(r.look.divert) > 0 {
-		flow.Divert = func(h passthrough.Diverted) bool {
-			// A later request of a plain connection may ask for any of the names.
-			if h.TLS && !slices.Contains(r.look.divert, h.Name) {
-				return false
-			}
-			r.intercept(h.Client, h.Upstream, h.First)
-			return true
-		}
+	if len(r.look.divert) > 0 || r.chained {
+		flow.Divert = r.divert
 	}
+	r.relay(flow)
+}
+
+// divert takes a connection from the engine when it is for the interceptor, or first
+// needs a tunnel.
+func (r *redirection) divert(h passthrough.Diverted) bool {
+	// A later request of a plain connection may ask for any of the names.
+	opened := len(r.look.divert) > 0 && (!h.TLS || slices.Contains(r.look.divert, h.Name))
+	switch {
+	case opened && r.chained:
+		unix.Close(h.Upstream)
+		r.intercept(h.Client, -1, h.First)
+	case opened:
+		r.intercept(h.Client, h.Upstream, h.First)
+	case r.chained:
+		r.f.wg.Go(func() { r.tunnel(h) })
+	default:
+		return false
+	}
+	return true
+}
+
+// relay hands a connection to the engine, which owns its descriptors from then on.
+func (r *redirection) relay(flow passthrough.Flow) {
 	if err := r.f.engine.Add(flow); err != nil {
 		r.f.peers.drop(r.cookie)
-		r.f.Emit(event.Event{Kind: event.Fault, PID: r.pid, Reason: "pass-through: " + err.Error()})
+		if r.f.ctx.Err() == nil {
+			r.f.Emit(event.Event{Kind: event.Fault, PID: r.pid, Reason: "pass-through: " + err.Error()})
+		}
 	}
 }

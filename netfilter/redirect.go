@@ -41,15 +41,13 @@ func (f *Filter) redirect(c *dispatch.Call, fd int, to netip.AddrPort, look *ins
 		f.Emit(event.Event{Kind: event.Fault, Reason: err.Error()})
 		return dispatch.Errno(unix.ECONNREFUSED)
 	}
-	upstream := -1
-	if look != nil {
-		if upstream, err = dial(to); err != nil {
-			unix.Close(fd)
-			return dispatch.Fail(err)
-		}
+	r := &redirection{f: f, m: m, fd: fd, upstream: -1, to: to, look: look, cookie: cookie,
+		v6: domainV6(fd), pid: int32(c.PID()), chained: look != nil && f.chained(to)}
+	if err := r.dial(); err != nil {
+		r.noProxy(err)
+		unix.Close(fd)
+		return dispatch.Fail(err)
 	}
-	r := &redirection{f: f, m: m, fd: fd, upstream: upstream, to: to, look: look, cookie: cookie,
-		v6: domainV6(fd), pid: int32(c.PID())}
 	if nonblocking(fd) {
 		return r.start()
 	}
@@ -65,6 +63,20 @@ type redirection struct {
 	cookie       uint64
 	v6           bool
 	pid          int32
+	chained      bool // the upstream is the proxy
+}
+
+// dial begins to connect to where the connection is passed on.
+func (r *redirection) dial() (err error) {
+	to := r.to
+	switch {
+	case r.look == nil, r.chained && r.look.open: // the interceptor asks for its tunnels
+		return nil
+	case r.chained:
+		to = r.f.Proxy.Addr()
+	}
+	r.upstream, err = dial(to)
+	return err
 }
 
 // start answers a non-blocking connect: the caller's socket waits in SYN_SENT
@@ -72,6 +84,7 @@ type redirection struct {
 func (r *redirection) start() dispatch.Action {
 	if err := r.connected(); err == nil || err != unix.EAGAIN {
 		if err != nil {
+			r.noProxy(err)
 			r.drop()
 			return dispatch.Fail(err)
 		}
@@ -92,6 +105,7 @@ func (r *redirection) start() dispatch.Action {
 	go func() {
 		defer r.f.wg.Done()
 		if err := r.await(r.f.ctx); err != nil {
+			r.noProxy(err)
 			r.fail(err)
 			return
 		}
@@ -133,6 +147,7 @@ func (r *redirection) drop() {
 // blocking answers a blocking connect.
 func (r *redirection) blocking(ctx context.Context) dispatch.Action {
 	if err := r.await(ctx); err != nil {
+		r.noProxy(err)
 		r.drop()
 		return dispatch.Fail(err)
 	}

@@ -34,7 +34,7 @@ func (e *RefusedError) Error() string {
 }
 
 // Dial connects to an upstream as the policy lets the command: a name leads only
-// to addresses that are bound to it. It returns a connected, non-blocking socket
+// to addresses that are bound to it, or through the upstream proxy. It returns a connected, non-blocking socket
 // that the caller owns, a *RefusedError, or the network's errno. It blocks
 // until an address answered or all failed, or ctx ended.
 func (f *Filter) Dial(ctx context.Context, u Upstream) (int, error) {
@@ -56,6 +56,9 @@ func (f *Filter) Dial(ctx context.Context, u Upstream) (int, error) {
 		if !(v.Allowed && leads) && !f.Audit {
 			last = &RefusedError{Endpoint: endpoint.Endpoint{Protocol: endpoint.TCP, Name: u.Name, Addr: a, Port: u.Port}, Verdict: v}
 			continue
+		}
+		if !u.Name.IsZero() && f.chained(at) {
+			return f.through(ctx, u.Name, u.Port) // which finds the address itself
 		}
 		fd, err := f.reach(ctx, at)
 		if err == nil {

@@ -168,9 +168,13 @@ func openNetwork(p *parts, c *Compiled, _ Options) error {
 		return err
 	}
 	p.onClose(func() { dns.Close() })
+	proxy, err := c.resolveProxy()
+	if err != nil {
+		return err
+	}
 	config := netfilter.Config{
 		Policy: c.Endpoints, Binds: c.Binds, Unix: c.Unix, Audit: c.Policy.Audit, Emit: p.emit, Thread: p.thread,
-		Resolver: dns, Create: p.create, Datagrams: p.datagrams, PortRemap: c.Policy.PortRemap, Neighbours: c.neighbours.runs,
+		Resolver: dns, Create: p.create, Datagrams: p.datagrams, PortRemap: c.Policy.PortRemap, Neighbours: c.neighbours.runs, Proxy: proxy,
 	}
 	if p.http != nil {
 		config.Interceptor = p.http

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/sandlock/sandlock/netfilter/endpoint"
+	"github.com/sandlock/sandlock/netfilter/tunnel"
 	httprule "github.com/sandlock/sandlock/proxy/rule"
 	"golang.org/x/sys/unix"
 )
@@ -35,6 +36,9 @@ type Policy struct {
 	PortRemap    bool
 	AllowPrivate bool             // names may lead to special-use addresses
 	DNSServers   []netip.AddrPort // upstreams of the resolver; empty: those of resolv.conf
+	// UpstreamProxy is the proxy that leads to public addresses,
+	// http://[USER:PASSWORD@]HOST:PORT; empty: none.
+	UpstreamProxy string
 
 	Files *Files // nil: every file that the user may use
 
@@ -88,6 +92,7 @@ type Compiled struct {
 	auth        []httprule.Rule // what a request has to be to get a credential
 	credentials []credential
 	neighbours  neighbours
+	proxy       *tunnel.Proxy // nil for none
 }
 
 // Compile validates the policy as a whole and joins every error that it finds
@@ -102,6 +107,7 @@ func (p *Policy) Compile() (*Compiled, error) {
 			errs = append(errs, err)
 		}
 	}
+	keep(c.compileProxy(p))
 	keep(c.compileRules(p))
 	keep(c.compileFiles(p))
 	var errAllow, errDeny error
@@ -154,7 +160,7 @@ func (c *Compiled) compileRules(p *Policy) error {
 		return err
 	}
 	c.rules = append(c.rules, implied...)
-	c.Endpoints, err = endpoint.NewPolicy(c.rules, endpoint.Options{AllowPrivate: p.AllowPrivate})
+	c.Endpoints, err = endpoint.NewPolicy(c.rules, endpoint.Options{AllowPrivate: p.AllowPrivate, Chained: c.chained()})
 	return err
 }
 

@@ -10,8 +10,8 @@ import (
 )
 
 // TOML returns the policy as a policy file has it, with what is not set left out.
-// The variables of Env are left out too: their values may be secrets. So is the
-// Command, which no file has.
+// The variables of Env are left out too: their values may be secrets. So are the user
+// and password of UpstreamProxy, and the Command, which no file has.
 func (p *Policy) TOML() ([]byte, error) {
 	var servers []string
 	for _, s := range p.DNSServers {
@@ -35,6 +35,7 @@ func (p *Policy) TOML() ([]byte, error) {
 			"allow": texts(p.Allow), "deny": texts(p.Deny), "allow_unix": p.AllowUnix,
 			"allow_bind": texts(p.AllowBind), "deny_bind": texts(p.DenyBind), "port_remap": p.PortRemap,
 			"allow_private": p.AllowPrivate, "dns_server": servers, "audit": p.Audit,
+			"upstream_proxy": p.proxyWithoutPassword(),
 		},
 		"http": {
 			"allow": texts(p.HTTPAllow), "deny": texts(p.HTTPDeny), "tls": string(p.TLS), "inject_ca": p.InjectCA,

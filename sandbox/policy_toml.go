@@ -31,6 +31,7 @@ type document struct {
 		PortRemap    bool     `toml:"port_remap"`
 		AllowPrivate bool     `toml:"allow_private"`
 		DNSServer    any      `toml:"dns_server"` // a string or a list of them
+		Proxy        string   `toml:"upstream_proxy"`
 		Audit        bool     `toml:"audit"`
 	} `toml:"network"`
 	HTTP       httpTable `toml:"http"`
@@ -120,7 +121,7 @@ func ParsePolicy(file string, text []byte) (*Policy, error) {
 	out := &Policy{
 		Allow: rules("network.allow", n.Allow), Deny: rules("network.deny", n.Deny),
 		AllowBind: rules("network.allow_bind", n.AllowBind), DenyBind: rules("network.deny_bind", n.DenyBind),
-		AllowUnix: n.AllowUnix, PortRemap: n.PortRemap, AllowPrivate: n.AllowPrivate, Audit: n.Audit,
+		AllowUnix: n.AllowUnix, PortRemap: n.PortRemap, AllowPrivate: n.AllowPrivate, UpstreamProxy: n.Proxy, Audit: n.Audit,
 		CleanEnv: p.CleanEnv, Dir: p.Cwd, Name: p.Name, PassFDs: p.PassFD,
 		LogFile: d.Log.File, Quiet: d.Log.Quiet,
 	}
@@ -145,6 +146,9 @@ func ParsePolicy(file string, text []byte) (*Policy, error) {
 	}
 	if d.Determinism != nil {
 		out.Limits.FixedAddresses, out.SortedDirs = d.Determinism.NoRandomizeMemory, d.Determinism.DeterministicDirs
+	}
+	if n.Proxy == "" && len(at["network.upstream_proxy"]) > 0 {
+		errs = append(errs, fmt.Errorf("%s: upstream_proxy is empty; write \"http://HOST:PORT\", or leave it out", source("network.upstream_proxy", 0)))
 	}
 	servers, err := oneOrMore(n.DNSServer)
 	if err != nil {

@@ -99,6 +99,7 @@ func TestWrongTypes(t *testing.T) {
 		"[program]\npass_fd = ['a']":      "a number is wanted",
 		"[program]\nenv = 'A=1'":          "a table of strings is wanted",
 		"[program.env]\nA = 1":            "a string is wanted",
+		"[network]\nupstream_proxy = ''":  "p:2: upstream_proxy is empty; write \"http://HOST:PORT\", or leave it out",
 		"[network]\ndns_server = [5]":     "p: network.dns_server: there is something else where a string or a list of strings is wanted",
 		"network = 5":                     "p:1:",
 		"[program]\ntimeout = 90":         "a string is wanted",

@@ -150,6 +150,7 @@ deny_bind = ["22"]
 port_remap = true
 allow_private = true
 dns_server = ["192.0.2.53:53", "[2001:db8::53]:5353"]
+upstream_proxy = "http://proxy.example:3128"
 audit = true
 [http]
 allow = ["GET example.com/*"]
@@ -196,7 +197,7 @@ quiet = true
 	if err != nil {
 		t.Fatal(err)
 	}
-	p.Env = []string{"TOKEN=secret"}
+	p.Env, p.UpstreamProxy = []string{"TOKEN=secret"}, "http://me:secret@proxy.example:3128"
 	out, err := p.TOML()
 	if err != nil || strings.Contains(string(out), "secret") {
 		t.Fatalf("%v: %s", err, out)
@@ -205,7 +206,7 @@ quiet = true
 	if err != nil {
 		t.Fatalf("%v:\n%s", err, out)
 	}
-	p.Env = nil
+	p.Env, p.UpstreamProxy = nil, "http://proxy.example:3128"
 	for _, p := range []*Policy{p, again} {
 		for _, rules := range [][]RuleText{p.Allow, p.Deny, p.AllowBind, p.DenyBind, p.HTTPAllow, p.HTTPDeny, p.HTTPAuth, p.Credentials} {
 			for i := range rules {

@@ -22,7 +22,7 @@ type policyFlags struct {
 	httpAllow, httpDeny, injectCA, credential, httpAuth   []string
 	tls, ca, caKey, caOut                                 string
 	allowPrivate, audit, quiet, cleanEnv, portRemap       bool
-	log, name, cwd                                        string
+	log, name, cwd, proxy                                 string
 	passFD                                                []int
 	timeout                                               time.Duration
 }
@@ -49,6 +49,7 @@ func newPolicyFlags(f *pflag.FlagSet, prefix string) *policyFlags {
 	f.BoolVar(&p.portRemap, "port-remap", false, "let servers use ports that are in use outside; with --name, other sandboxes reach them at NAME.sandlock")
 	f.BoolVar(&p.allowPrivate, "allow-private", false, "let names lead to private and other special-use addresses")
 	f.StringArrayVar(&p.dns, "dns-server", nil, "resolve names with the server at `ADDR[:PORT]`; repeatable")
+	f.StringVar(&p.proxy, "upstream-proxy", "", "reach public addresses through the proxy at `URL`: http://[USER:PASSWORD@]HOST:PORT")
 	f.BoolVar(&p.audit, "audit", false, "allow endpoints and report what would be denied")
 	f.StringVar(&p.log, "log", "", "write events as JSON Lines to `FILE`")
 	f.BoolVar(&p.quiet, "quiet", false, "print nothing of our own")
@@ -117,6 +118,10 @@ func (p *policyFlags) compile(command []string) (*sandbox.Compiled, error) {
 	override(p.set, "ca-key", &pol.CAKeyFile, p.caKey)
 	override(p.set, "ca-out", &pol.CAOut, p.caOut)
 	override(p.set, "tls", &pol.TLS, sandbox.TLSMode(p.tls))
+	if p.set.Changed("upstream-proxy") && p.proxy == "" {
+		errs = append(errs, errors.New("--upstream-proxy: it is empty; write http://HOST:PORT, or leave the flag out"))
+	}
+	override(p.set, "upstream-proxy", &pol.UpstreamProxy, p.proxy)
 	override(p.set, "audit", &pol.Audit, p.audit)
 	override(p.set, "quiet", &pol.Quiet, p.quiet)
 	override(p.set, "clean-env", &pol.CleanEnv, p.cleanEnv)

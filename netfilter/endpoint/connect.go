@@ -2,6 +2,7 @@ package endpoint
 
 import (
 	"net/netip"
+	"slices"
 	"strconv"
 )
 
@@ -13,8 +14,35 @@ import (
 // the port is an inspected one and the rule is not raw. A deny rule that covers
 // the address, an address inside it, or one of the bound names wins.
 //
+// With Options.Chained a public address is allowed only where a first message can
+// name the host.
+//
 // Connect does not allocate when an address rule allows.
 func (p *Policy) Connect(proto Protocol, to netip.AddrPort, bound []Name) Verdict {
+	v := p.connect(proto, to, bound)
+	if v.Allowed && p.chained != nil {
+		return p.chain(v, proto, to, bound)
+	}
+	return v
+}
+
+// chain turns a verdict that allows into one for what another proxy can reach.
+func (p *Policy) chain(v Verdict, proto Protocol, to netip.AddrPort, bound []Name) Verdict {
+	if _, special := Special(to.Addr()); special {
+		return v
+	}
+	port := to.Port()
+	if len(v.Names) == 0 {
+		v.Names = slices.Clone(bound)
+	}
+	if proto != TCP || v.Rule.Raw || len(v.Names) == 0 || !p.inspect.Has(port) && !p.chained(port) {
+		return Verdict{Rule: v.Rule, Reason: Unchained}
+	}
+	v.Inspect = true
+	return v
+}
+
+func (p *Policy) connect(proto Protocol, to netip.AddrPort, bound []Name) Verdict {
 	if !to.Addr().IsValid() || proto == AnyProtocol {
 		return Verdict{}
 	}

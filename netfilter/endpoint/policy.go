@@ -16,6 +16,11 @@ type Options struct {
 	// InspectPorts are the TCP ports on which a connection to a name has to say
 	// the name in its first message; nil means 80 and 443.
 	InspectPorts []uint16
+	// Chained, if not nil, says that public addresses are reached through another
+	// proxy only, which takes names: so a connection has to say its name in its first
+	// message. It tells on which ports, beside the inspected ones, somebody looks for
+	// that.
+	Chained func(port uint16) bool
 }
 
 // Policy is a set of rules. No rule means deny; a deny rule wins over every allow
@@ -25,6 +30,7 @@ type Policy struct {
 	allow, deny  []Rule
 	inspect      PortSet
 	allowPrivate bool
+	chained      func(port uint16) bool // nil: directly
 	warnings     []string
 }
 
@@ -32,7 +38,7 @@ type Policy struct {
 // that ParseRule could not have made and an allow rule that can never match
 // because deny rules cover it; the error names the rules.
 func NewPolicy(rules []Rule, o Options) (*Policy, error) {
-	p := &Policy{inspect: Ports(80, 443), allowPrivate: o.AllowPrivate}
+	p := &Policy{inspect: Ports(80, 443), allowPrivate: o.AllowPrivate, chained: o.Chained}
 	if o.InspectPorts != nil {
 		p.inspect = Ports(o.InspectPorts...)
 	}

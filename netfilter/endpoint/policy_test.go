@@ -312,3 +312,52 @@ func TestHasDatagramRules(t *testing.T) {
 		}
 	}
 }
+
+// With another proxy on the way, a public address is reached by a name that the first
+// message says, or not at all.
+func TestChained(t *testing.T) {
+	rules := rulesOf(t, words("a.test a.test:22,8443 raw://raw.test:443 8.8.8.8 udp://a.test:443 10.0.0.0/8 localhost b.test:9000 *:7000,443"), words("bad.test"))
+	p, err := NewPolicy(rules, Options{Chained: func(port uint16) bool { return port == 8443 }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		proto   Protocol
+		to      string
+		bound   string
+		reason  Reason
+		inspect bool
+	}{
+		{TCP, "1.1.1.1:443", "a.test", AllowRule, true},
+		{TCP, "1.1.1.1:8443", "a.test", AllowRule, true},
+		{TCP, "1.1.1.1:22", "a.test", Unchained, false},
+		{TCP, "1.1.1.1:443", "other.test", AllowRule, true}, // *
+		{TCP, "1.1.1.1:443", "other.test bad.test", DenyRule, false},
+		{TCP, "1.1.1.1:443", "", Unchained, false},
+		{TCP, "1.1.1.1:7000", "a.test", Unchained, false},
+		{TCP, "8.8.8.8:80", "", Unchained, false},
+		{TCP, "1.1.1.1:1", "a.test", OtherPort, false},
+		{TCP, "[64:ff9b::1.1.1.1]:443", "a.test", AllowRule, true},
+		{UDP, "1.1.1.1:443", "a.test", Unchained, false},
+		{TCP, "10.0.0.1:7", "", AllowRule, false},
+		{TCP, "10.0.0.1:9000", "b.test", AllowRule, false},
+		{TCP, "127.0.0.1:7", "", AllowRule, false},
+		{TCP, "[::]:443", "", AllowRule, false},
+	} {
+		var bound []Name
+		for _, n := range words(c.bound) {
+			bound = append(bound, mustName(t, n))
+		}
+		v := p.Connect(c.proto, netip.MustParseAddrPort(c.to), bound)
+		if v.Reason != c.reason || v.Allowed != (c.reason == AllowRule) || v.Inspect != c.inspect || v.Inspect && len(v.Names) == 0 {
+			t.Errorf("%v %s %q: %+v", c.proto, c.to, c.bound, v)
+		}
+	}
+	p, err = NewPolicy(rulesOf(t, words("raw://raw.test:443"), nil), Options{Chained: func(uint16) bool { return true }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if v := p.Connect(TCP, netip.MustParseAddrPort("1.1.1.1:443"), []Name{mustName(t, "raw.test")}); v.Allowed || v.Reason != Unchained {
+		t.Errorf("raw: %+v", v)
+	}
+}

@@ -14,6 +14,7 @@ const (
 	PublicAddress                // Answer: the address is public
 	HostsFile                    // Answer: the host's own file gives the address
 	PrivateAllowed               // Answer: Options.AllowPrivate
+	Unchained                    // Options.Chained: it is allowed, but leads past the other proxy
 )
 
 // String returns the reason for people.
@@ -37,6 +38,8 @@ func (r Reason) String() string {
 		return "the host's hosts file gives the address"
 	case PrivateAllowed:
 		return "names may lead to private addresses"
+	case Unchained:
+		return "a public address is reached through --upstream-proxy only: by name, over TCP, on ports 80, 443 and those of HTTP rules"
 	}
 	return "unknown"
 }

@@ -18,6 +18,9 @@ type Flow struct {
 	Names []endpoint.Name
 	// Inspect asks for the first message to be read and compared with Names.
 	Inspect bool
+	// First is what was read from the client before; it goes upstream ahead of the
+	// rest. Only without Inspect.
+	First []byte
 	// Audit lets a flow pass that would have been refused. The Result says so.
 	Audit bool
 	// Forbidden, if not nil, stands in place of Names: the first message may ask for

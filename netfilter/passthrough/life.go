@@ -25,6 +25,9 @@ func (e *Engine) admit(f *flow) {
 		f.first = new(first)
 	} else {
 		f.phase, f.outcome = relaying, Passed
+		if len(f.First) > 0 {
+			f.first, f.First = &first{buf: f.First}, nil
+		}
 	}
 	for side, fd := range f.fd {
 		// Bytes arrive here in the segments their sender chose; holding back
