@@ -222,7 +222,7 @@ print("nobody:", connect("none" + sys.argv[1]))`
 // looks.
 func TestDescendantsEndUnderOlderKernels(t *testing.T) {
 	for _, abi := range []int{7, 5, 3} {
-		out := underABI(t, abi, "sh", "-c", `for i in 1 2 3; do setsid sh -c 'echo up; trap "" TERM; exec sleep 1000' & done; (setsid sleep 1000 & echo up); sleep 0.2`)
+		out := underABI(t, abi, "sh", "-c", `(for i in 1 2 3; do setsid sh -c 'trap "" TERM; echo up; exec sleep 1000' & done; setsid sleep 1000 & echo up) | head -n 4`)
 		if out != "up\nup\nup\nup\n" {
 			t.Errorf("ABI %d: %q", abi, out)
 		}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -130,7 +131,31 @@ func (p *Policy) warn() {
 				"%s allows every name below the top-level domain %s, whoever owns it; name the domain, as in *.example.%s",
 				r.origin(), r.Name, r.Name))
 		}
+		if host, port := r.portInAddress(); port != "" {
+			p.warnings = append(p.warnings, fmt.Sprintf(
+				"%s is an address as a whole; for port %s of %s write [%s]:%s", r.origin(), port, host, host, port))
+		}
 	}
+}
+
+// portInAddress returns the two halves of an IPv6 address that reads like another
+// address and a port, as ::1:80 does; port is "" for any other rule.
+func (r *Rule) portInAddress() (host, port string) {
+	text := r.Text
+	if _, rest, ok := strings.Cut(text, "://"); ok {
+		text = rest
+	}
+	i := strings.LastIndexByte(text, ':')
+	if r.Kind != KindPrefix || i < 0 || strings.ContainsAny(text, "[]/.") {
+		return "", ""
+	}
+	if a, err := netip.ParseAddr(text[:i]); err != nil || !a.Is6() {
+		return "", ""
+	}
+	if n, err := strconv.ParseUint(text[i+1:], 10, 16); err != nil || n == 0 {
+		return "", ""
+	}
+	return text[:i], text[i+1:]
 }
 
 // allowsAddr tells whether an allow rule covers wherever the address may lead on

@@ -294,6 +294,7 @@ func TestRulesMadeByHand(t *testing.T) {
 func TestWarnings(t *testing.T) {
 	for _, c := range []struct{ allow, deny, want string }{
 		{"*.com", "", "*.example.com"}, {"", "a.test", "nothing is allowed"}, {"*.example.com", "", ""}, {"*.localhost", "", ""}, {"", "", ""}, {"*", "*.com", ""},
+		{"::1:80", "", "[::1]:80"}, {"[::1]:80", "", ""}, {"::1", "", ""}, {"2001:db8::1", "", ""}, {"2001:db8:0:0:0:0:0:80", "", ""}, {"udp://fd00::5:53", "", "[fd00::5]:53"},
 	} {
 		w := mustPolicy(t, words(c.allow), words(c.deny)).Warnings()
 		if len(w) > 1 || !strings.Contains(strings.Join(w, "\n"), c.want) || (len(w) == 0) != (c.want == "") {
