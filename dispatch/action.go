@@ -68,7 +68,8 @@ func InjectFDThen(fd int, cloexec bool, done func(target int, err error)) Action
 // ends when the caller is gone or interrupted; f should then return at once, with
 // its result or with EINTR, which restarts the call where the program wants that
 // of its signals. Otherwise the call is interrupted without it, and its answer is
-// dropped. An f that defers again is answered with EIO.
+// dropped. When f answers Continue the handlers behind are asked. An f that
+// defers again is answered with EIO.
 func Defer(f func(ctx context.Context) Action) Action { return Action{kind: actDefer, fn: f} }
 
 // DeferWhole is Defer for a call that may have done part of its work when its

@@ -16,8 +16,9 @@ var ErrGone = errors.New("the caller is gone")
 // Call is one system call that waits for an answer, with checked access to the
 // caller's memory and descriptors. It may be used until the answer was given.
 type Call struct {
-	n    sys.Notification
-	loop *Loop
+	n     sys.Notification
+	loop  *Loop
+	asked int // handlers of the chain that were asked or do not care
 
 	text   []byte // the string that was read last, and where it lies
 	textAt uint64

@@ -72,6 +72,9 @@ func (d *deferrals) run(l *Loop, c *Call, fn func(context.Context) Action, whole
 			}
 			return
 		}
+		if a.IsContinue() {
+			a = l.walk(c) // those behind the handler that deferred
+		}
 		l.answer(c, a)
 	})
 }

@@ -253,8 +253,11 @@ func (l *Loop) walk(c *Call) (a Action) {
 	return a
 }
 
+// askAll asks those handlers of the chain that were not asked yet.
 func (l *Loop) askAll(c *Call) Action {
-	for _, k := range l.chains[c.Nr()] {
+	for chain := l.chains[c.Nr()]; c.asked < len(chain); {
+		k := chain[c.asked]
+		c.asked++
 		if !k.guard.Holds(&c.n.Data.Args) {
 			continue
 		}

@@ -66,6 +66,14 @@ func TestHandlersAnswer(t *testing.T) {
 		{"off the loop", []dispatch.Registration{opens(made, func(*dispatch.Call) dispatch.Action {
 			return dispatch.Defer(func(context.Context) dispatch.Action { return dispatch.InjectBytes("made", []byte("later"), false) })
 		})}, "later", ""},
+		{"a deferred Continue asks the next", []dispatch.Registration{opens(made, func(*dispatch.Call) dispatch.Action {
+			return dispatch.Defer(func(context.Context) dispatch.Action { return dispatch.Continue() })
+		}), opens(made, func(*dispatch.Call) dispatch.Action {
+			return dispatch.Defer(func(context.Context) dispatch.Action { return dispatch.Continue() })
+		}), note("third", dispatch.Errno(unix.EISDIR)), note("fourth", dispatch.Continue())}, "Is a directory", "third"},
+		{"a deferred Continue lets the call pass", []dispatch.Registration{opens(made, func(*dispatch.Call) dispatch.Action {
+			return dispatch.Defer(func(context.Context) dispatch.Action { return dispatch.Continue() })
+		})}, "No such file", ""},
 	} {
 		order = nil
 		if got := output(t, compiled(t, "cat", made), Options{Handlers: c.handlers}); !strings.Contains(got, c.want) {
