@@ -136,8 +136,13 @@ func (f *Filter) listen(c *dispatch.Call) dispatch.Action {
 	}
 	if domain == unix.AF_UNIX {
 		sa, err := unix.Getsockname(fd)
-		if un, ok := sa.(*unix.SockaddrUnix); err != nil || ok && neighbour.Reserved(un.Name) {
+		un, ok := sa.(*unix.SockaddrUnix)
+		switch {
+		case err != nil, ok && neighbour.Reserved(un.Name):
 			return dispatch.Errno(unix.EACCES)
+		case ok && (un.Name == "" || un.Name == "@"):
+			// As unix(7) does without a name: it could still get any.
+			return dispatch.Errno(unix.EINVAL)
 		}
 	}
 	if err := unix.Listen(fd, c.Int(1)); err != nil {

@@ -43,7 +43,7 @@ func (f *Filter) connect(c *dispatch.Call) dispatch.Action {
 		unix.Close(fd)
 		return dispatch.Errno(unix.EINVAL)
 	case proto == unix.IPPROTO_TCP:
-		return f.connectTCP(c, fd, sa, to)
+		return f.connectTCP(c, fd, to)
 	case f.Datagrams == Mediated:
 		return f.connectDatagram(c, fd, proto, to)
 	}
@@ -66,7 +66,7 @@ func sockaddr(c *dispatch.Call, at, length int) (sa []byte, a dispatch.Action, o
 }
 
 // connectTCP owns fd.
-func (f *Filter) connectTCP(c *dispatch.Call, fd int, sa []byte, to netip.AddrPort) dispatch.Action {
+func (f *Filter) connectTCP(c *dispatch.Call, fd int, to netip.AddrPort) dispatch.Action {
 	at := canonical(to)
 	bound := f.Resolver.Names(at.Addr())
 	v := f.Policy.Connect(endpoint.TCP, at, bound)
@@ -91,7 +91,9 @@ func (f *Filter) connectTCP(c *dispatch.Call, fd int, sa []byte, to netip.AddrPo
 		f.report(c, tcp(at), v)
 		return dispatch.Errno(unix.ECONNREFUSED)
 	}
-	return connectSocket(fd, sa)
+	// Not the caller's bytes: the kernel would read the unspecified address in the
+	// light of what the socket is bound to, and go elsewhere than was judged.
+	return connectSocket(fd, sys.EncodeInet(reachable(to), to.Addr().Is6()))
 }
 
 func tcp(a netip.AddrPort) endpoint.Endpoint {
@@ -164,9 +166,10 @@ func nonblocking(fd int) bool {
 
 // ownListener tells whether the listener that a connection to a would reach is
 // one that the sandbox made, as the kernel says now. A listener on all addresses
-// is on those of this machine only.
+// is on those of this machine only. Of a link-local address nobody can tell: on
+// another link it is another machine's.
 func (f *Filter) ownListener(a netip.AddrPort) bool {
-	if !f.served.has(a.Port()) {
+	if !f.served.has(a.Port()) || linkLocal(a.Addr()) {
 		return false // and the kernel need not be asked
 	}
 	all, err := sockdiag.TCP(a.Port())
@@ -185,3 +188,5 @@ func (f *Filter) ownListener(a netip.AddrPort) bool {
 	}
 	return found
 }
+
+func linkLocal(a netip.Addr) bool { return a.Is6() && a.IsLinkLocalUnicast() }

@@ -64,7 +64,7 @@ func (f *Filter) judge(proto endpoint.Protocol, at netip.AddrPort) (passage, end
 // that it could reach are ones that the sandbox bound, as the kernel says now.
 func (f *Filter) ownReceiver(a netip.AddrPort) bool {
 	all, err := sockdiag.UDP(a.Port())
-	if err != nil || len(all) == 0 || !localAddress(a.Addr()) {
+	if err != nil || len(all) == 0 || linkLocal(a.Addr()) || !localAddress(a.Addr()) {
 		return false
 	}
 	found := false

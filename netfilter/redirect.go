@@ -32,8 +32,13 @@ func (f *Filter) redirect(c *dispatch.Call, fd int, to netip.AddrPort, look *ins
 		return dispatch.Fail(err)
 	}
 	if !unconnected(fd) {
-		// A second connect tells how the first one went, or that there was one.
-		return connectSocket(fd, sys.EncodeInet(to, to.Addr().Is6()))
+		// A second connect tells how the first one went, or that there was one. Its
+		// address leads nowhere: the first one may be undone meanwhile.
+		nowhere := netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), 0)
+		if !to.Addr().Unmap().Is4() {
+			nowhere = netip.AddrPortFrom(netip.IPv6Loopback(), 0)
+		}
+		return connectSocket(fd, sys.EncodeInet(nowhere, to.Addr().Is6()))
 	}
 	m, err := f.start()
 	if err != nil {

@@ -239,6 +239,7 @@ func (x *intercept) process() (*wire.Conn, error) {
 	}
 	if err := conn.Send(wire.SetupReady{}, fds...); err != nil {
 		conn.Close()
+		x.host.end()
 		return nil, fmt.Errorf("interceptor: %w", err)
 	}
 	x.conn = conn

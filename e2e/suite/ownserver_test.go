@@ -1,6 +1,7 @@
 package suite
 
 import (
+	"net/netip"
 	"testing"
 
 	"github.com/sandlock/sandlock/internal/lab"
@@ -57,5 +58,32 @@ s.recv(100)`
 				lab.Denied(t, lab.Denial{User: u, Flags: flags, Command: cmd, Nonce: n, Answer: "ConnectionRefused", Log: ip})
 			})
 		}
+	}
+}
+
+// The unspecified address means what was judged, also on a socket that is bound
+// to another address: the kernel by itself would go where the socket is bound.
+func TestUnspecifiedAddressOfABoundSocket(t *testing.T) {
+	script := `import socket, sys
+own, source, to, port, nonce = sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4]), sys.argv[5].encode()
+family = lambda a: socket.AF_INET6 if ':' in a else socket.AF_INET
+l = socket.socket(family(own)); l.bind((own, port)); l.listen()
+s = socket.socket(family(source)); s.settimeout(5); s.bind((source, 0))
+s.connect((to, port)); s.sendall(nonce)`
+	for _, c := range []struct{ host, own, source, to string }{
+		{"127.0.0.77", "127.0.0.1", "127.0.0.77", "0.0.0.0"},
+		{"127.0.0.1", "::1", "::ffff:127.0.0.1", "::"},
+	} {
+		_, port := hostPort(sink(t, netip.MustParseAddr(c.host)))
+		asUsers(t, func(t *testing.T, u lab.User) {
+			n := lab.Nonce()
+			cmd := []string{python, "-c", script, c.own, c.source, c.to, port, n}
+			lab.Bare(t, u, n, cmd...)
+			n = lab.Nonce()
+			cmd[len(cmd)-1] = n
+			lab.Denied(t, lab.Denial{User: u, Command: cmd, Nonce: n, Lost: true})
+			// A deny wins over a rule that the spelling would meet.
+			lab.Denied(t, lab.Denial{User: u, Flags: []string{"--allow", "localhost", "--deny", c.host + ":" + port}, Command: cmd, Nonce: n, Lost: true})
+		})
 	}
 }
