@@ -63,7 +63,7 @@ if [ "$(id -u)" -eq 0 ]; then
 	work=$(mktemp -d)
 	trap 'rm -rf "$work"' EXIT
 	chmod 755 "$work"
-	CGO_ENABLED=0 go build -o "$work/" ./cmd/sandlock ./cmd/sandlock-proxy
+	CGO_ENABLED=0 go build -o "$work/" ./cmd/... ./examples/...
 	echo "once more, as an ordinary user:"
 	SANDLOCK_BINARY="$work/sandlock" go test -count=1 -timeout 20m \
 		-exec "bash $PWD/scripts/as-ordinary-user.sh $user $work" ./...
