@@ -17,17 +17,19 @@ import (
 const capNetBindService = 10 // CAP_NET_BIND_SERVICE of linux/capability.h
 
 // bind judges bind(2) on IP sockets and performs it on a copy of the socket.
-// Other families are the kernel's business: were the address exchanged for an
-// IP one meanwhile, Landlock would refuse it.
+// Where datagrams are contained other families are the kernel's business: were
+// the address exchanged for an IP one meanwhile, Landlock would refuse it. It
+// knows no datagrams, so the mediated mode performs what it can.
 func (f *Filter) bind(c *dispatch.Call) dispatch.Action {
 	sa, act, ok := sockaddr(c, 1, 2)
 	if !ok {
 		return act
 	}
+	asInet(sa)
 	to, ok := sys.ParseInet(sa)
 	switch {
-	case !ok && f.Datagrams == Mediated && sys.Family(sa) == unix.AF_UNIX:
-		return f.bindUnix(c)
+	case !ok && f.Datagrams == Mediated:
+		return f.bindOther(c, sa)
 	case !ok:
 		return dispatch.Continue()
 	case to.Port() != 0:
@@ -72,6 +74,14 @@ func (f *Filter) bind(c *dispatch.Call) dispatch.Action {
 		f.remember(fd, c.PID())
 	}
 	return dispatch.Result(0, err)
+}
+
+// asInet gives an address of no family the one that bind(2) takes it for: IPv4's,
+// when it is 0.0.0.0 (__inet_bind of net/ipv4/af_inet.c).
+func asInet(sa []byte) {
+	if sys.Family(sa) == unix.AF_UNSPEC && len(sa) >= unix.SizeofSockaddrInet4 && [4]byte(sa[4:8]) == [4]byte{} {
+		sys.SetFamily(sa, unix.AF_INET)
+	}
 }
 
 // foreign keeps a socket that is or will be bound to at from sharing its port

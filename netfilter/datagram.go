@@ -215,24 +215,38 @@ func (f *Filter) bindDatagram(c *dispatch.Call, fd, proto int, sa []byte, to net
 	return err
 }
 
-// bindUnix notes a unix datagram socket that is about to get a name: others of
-// the sandbox may send to it. The kernel performs the call.
-func (f *Filter) bindUnix(c *dispatch.Call) dispatch.Action {
+// bindOther performs bind(2) with an address that is no IP one on a copy of the
+// socket. Only a unix socket's path is left to the kernel, for it means what it
+// means to the caller, whose umask the file gets.
+func (f *Filter) bindOther(c *dispatch.Call, sa []byte) dispatch.Action {
 	fd, err := c.FD(c.Int(0))
 	if err != nil {
-		return dispatch.Continue()
+		return dispatch.Fail(err)
 	}
 	defer unix.Close(fd)
 	domain, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_DOMAIN)
-	if err != nil || domain != unix.AF_UNIX {
+	if err != nil {
+		return dispatch.Fail(err)
+	}
+	path := sa[unixPathAt:]
+	named := domain == unix.AF_UNIX && sys.Family(sa) == unix.AF_UNIX
+	if named {
+		f.noteUnix(fd)
+	}
+	if named && len(path) > 0 && path[0] != 0 {
 		return dispatch.Continue()
 	}
+	return dispatch.Result(0, sys.Bind(fd, sa))
+}
+
+// noteUnix notes a unix datagram socket that is about to get a name: others of
+// the sandbox may send to it.
+func (f *Filter) noteUnix(fd int) {
 	typ, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TYPE)
 	if err != nil || typ != unix.SOCK_DGRAM {
-		return dispatch.Continue()
+		return
 	}
 	if cookie, err := sys.Cookie(fd); err == nil && !f.own.add(cookie) {
 		f.Emit(event.Event{Kind: event.Fault, Reason: "too many servers: the sandbox cannot reach this one"})
 	}
-	return dispatch.Continue()
 }
