@@ -177,6 +177,16 @@ t("rename-parent", lambda: (os.rename("d", "e"), os.rename("e", "d")))
 t("rename-onto", lambda: (os.rename("plain", "d/secret"), os.rename("d/secret", "plain"), open("d/secret", "w")))
 t("exchange", lambda: (syscall(316, -100, b"plain", -100, b"d/secret", 2), syscall(316, -100, b"plain", -100, b"d/secret", 2)))
 t("unlink", lambda: os.unlink("d/secret"))
+def above(make):
+    try: make()
+    finally:
+        if os.path.lexists("conf"): os.rmdir("conf") if os.path.isdir("conf") and not os.path.islink("conf") else os.unlink("conf")
+os.mkdir("real"); os.symlink("real", "to-real")
+t("symlink-above", lambda: above(lambda: os.symlink("real", "conf")))
+t("link-above", lambda: above(lambda: os.link("to-real", "conf", follow_symlinks=False)))
+t("rename-above", lambda: above(lambda: os.rename("to-real", "conf")))
+open("conf", "w"); os.symlink("real", "again")
+t("rename-over-above", lambda: os.rename("again", "conf"))
 `
 
 func denialFiles(t *testing.T, u lab.User) (string, []string) {
@@ -187,7 +197,7 @@ func denialFiles(t *testing.T, u lab.User) (string, []string) {
 	if err := os.Chmod(filepath.Join(dir, "tool"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	return dir, []string{"-w", dir, "--fs-deny", dir + "/d/secret", "--fs-deny", dir + "/closed", "--fs-deny", dir + "/absent", "--fs-deny", dir + "/tool", "--quiet"}
+	return dir, []string{"-w", dir, "--fs-deny", dir + "/d/secret", "--fs-deny", dir + "/closed", "--fs-deny", dir + "/absent", "--fs-deny", dir + "/conf/secret", "--fs-deny", dir + "/tool", "--quiet"}
 }
 
 func TestRunDeny(t *testing.T) {
@@ -200,6 +210,22 @@ func TestRunDeny(t *testing.T) {
 		text, err := os.ReadFile(filepath.Join(dir, "d/secret"))
 		if err != nil || string(text) != "content of d/secret\n" {
 			t.Errorf("the denied file: %q %v", text, err)
+		}
+	})
+}
+
+// A directory that may be listed although not all below it is open can be denied.
+func TestRunDenyListed(t *testing.T) {
+	asUsers(t, func(t *testing.T, u lab.User) {
+		dir := scratch(t, u)
+		for _, deny := range []bool{false, true} {
+			flags := []string{"-r", "/"}
+			if deny {
+				flags = append(flags, "--fs-deny", "/sys")
+			}
+			if r := runIn(t, u, dir, flags, "ls", "/sys"); (r.Code != 0) != deny {
+				t.Errorf("denied %v: code %d: %s%s", deny, r.Code, r.Stdout, r.Stderr)
+			}
 		}
 	})
 }
@@ -241,6 +267,8 @@ t("truncate", lambda: (os.truncate("made", 1), open("made", "r+")))
 t("mkdir", lambda: os.mkdir("q"))
 def modes(): assert os.stat("q").st_mode & 0o777 == 0o750
 t("mkdir-mode", modes)
+t("mkdir-above-denied", lambda: os.mkdir("conf"))
+t("create-beside-denied", lambda: open("conf/other", "w"))
 t("rename", lambda: os.rename("q", "r"))
 t("rmdir", lambda: os.rmdir("r"))
 t("link", lambda: os.link("made", "twice"))
@@ -278,7 +306,7 @@ func TestRunBesideDeny(t *testing.T) {
 			dir := scratch(t, u, "closed/")
 			flags := []string{"-w", dir, "--quiet"}
 			if deny {
-				flags = append(flags, "--fs-deny", dir+"/closed")
+				flags = append(flags, "--fs-deny", dir+"/closed", "--fs-deny", dir+"/conf/secret")
 			}
 			bareDir := scratch(t, u)
 			bare := outcomes(t, bareIn(t, u, bareDir, python, "-c", besides, bareDir))
@@ -412,6 +440,51 @@ func TestRunProc(t *testing.T) {
 			cmd := append(append([]string{lab.Sandlock(), "run", "--quiet", "-w", dir}, flags...), "--", python, "-c", others, sleeperPID, dir)
 			got = outcomes(t, bareIn(t, u, dir, besideSleeper(cmd...)...))
 			compare(t, bare, got, func(string) string { return "EACCES" })
+		}
+	})
+}
+
+// neighbours looks into its parent process as the user argv[1], or as who it is.
+const neighbours = attempts + `
+parent, user = os.getpid(), int(sys.argv[1])
+os.chdir("/")
+pid = os.fork()
+if pid == 0:
+    if user: os.setresgid(user, user, user), os.setresuid(user, user, user)
+    for name in "environ", "maps", "smaps", "auxv": t(name, lambda: read("/proc/%d/%s" % (parent, name)))
+    t("thread", lambda: read("/proc/%d/task/%d/environ" % (parent, parent)))
+    t("fd", lambda: os.listdir("/proc/%d/fd" % parent))
+    t("cwd", lambda: os.listdir("/proc/%d/cwd/usr" % parent))
+    t("root", lambda: os.listdir("/proc/%d/root/usr" % parent))
+    t("!own", lambda: read("/proc/self/maps"))
+    t("!status", lambda: read("/proc/%d/status" % parent))
+    t("!pagemap", lambda: os.open("/proc/self/pagemap", os.O_RDONLY))
+    t("!stack", lambda: read("/proc/self/stack"))
+    sys.stdout.flush(); os._exit(0)
+os.waitpid(pid, 0)
+`
+
+// Of /proc a process gets what it may see of another user's process, and nothing
+// that only root may see.
+func TestRunProcUsers(t *testing.T) {
+	asUsers(t, func(t *testing.T, u lab.User) {
+		dir := scratch(t, u)
+		users := []string{"0"}
+		if u == lab.Root && !lab.Nested() { // the lab of an ordinary user has no second user
+			users = append(users, "1000")
+		}
+		same := outcomes(t, bareIn(t, u, dir, python, "-c", neighbours, "0"))
+		for _, user := range users {
+			for _, flags := range [][]string{{"--quiet"}, {"--quiet", "-w", dir, "--fs-deny", dir + "/x"}} {
+				got := outcomes(t, runIn(t, u, dir, flags, python, "-c", neighbours, user))
+				compare(t, same, got, func(name string) string {
+					switch {
+					case name == "!pagemap" || name == "!stack" || user != "0" && !strings.HasPrefix(name, "!"):
+						return "EACCES"
+					}
+					return "ok"
+				})
+			}
 		}
 	})
 }

@@ -61,6 +61,19 @@ func (e entry) how(c *dispatch.Call) (walk.How, error) {
 
 // entry pins an entry that may be made, removed or renamed. The caller closes it.
 func (f *Filter) entry(c *dispatch.Call, e entry) (p walk.Place, a dispatch.Action, ok bool) {
+	if p, a, ok = f.directory(c, e); !ok {
+		return p, a, false
+	}
+	if a, ok = f.judgeHolds(c, &p); !ok {
+		p.Close()
+	}
+	return p, a, ok
+}
+
+// directory pins an entry that may become a directory. A denied place may lie in
+// it, for it is then in what was made and not somewhere else, as through a link.
+// The caller closes it.
+func (f *Filter) directory(c *dispatch.Call, e entry) (p walk.Place, a dispatch.Action, ok bool) {
 	h, err := e.how(c)
 	if err == nil {
 		p, err = f.Walker.Place(c, h)
@@ -68,10 +81,7 @@ func (f *Filter) entry(c *dispatch.Call, e entry) (p walk.Place, a dispatch.Acti
 	if err != nil {
 		return p, dispatch.Fail(err), false
 	}
-	if a, ok = f.judgeEntry(c, &p); ok {
-		a, ok = f.judgeHolds(c, &p)
-	}
-	if !ok {
+	if a, ok = f.judgeEntry(c, &p); !ok {
 		p.Close()
 	}
 	return p, a, ok
@@ -79,10 +89,14 @@ func (f *Filter) entry(c *dispatch.Call, e entry) (p walk.Place, a dispatch.Acti
 
 // judgeHolds refuses an entry that a denied place lies in.
 func (f *Filter) judgeHolds(c *dispatch.Call, p *walk.Place) (a dispatch.Action, ok bool) {
-	if p.Object.FD < 0 {
-		return dispatch.Action{}, true
+	at := &p.Object
+	if at.FD < 0 {
+		at = &p.Parent
 	}
-	name, placed, err := named(&p.Object)
+	name, placed, err := named(at)
+	if at == &p.Parent {
+		name = join(name, p.Name)
+	}
 	if err != nil {
 		return dispatch.Fail(err), false
 	}
@@ -185,7 +199,7 @@ func (f *Filter) symlink(c *dispatch.Call, target int, e entry) dispatch.Action 
 }
 
 func (f *Filter) mkdir(c *dispatch.Call, e entry, mode uint64) dispatch.Action {
-	p, a, ok := f.entry(c, e)
+	p, a, ok := f.directory(c, e)
 	if !ok {
 		return a
 	}
@@ -257,12 +271,12 @@ func (f *Filter) exec(c *dispatch.Call) dispatch.Action {
 	if !placed {
 		return dispatch.Continue()
 	}
-	rule, err := f.Rules.Denied(&o, name)
+	rule, reason, err := f.Rules.Denied(&o, name)
 	switch {
 	case err != nil:
 		return dispatch.Fail(err)
 	case rule != "":
-		return f.refuse(c, name, isDenied, "--fs-deny "+rule, "")
+		return f.refuse(c, name, reason, "--fs-deny "+rule, "")
 	}
 	return dispatch.Continue()
 }

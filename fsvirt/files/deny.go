@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/sandlock/sandlock/fsvirt/walk"
@@ -15,12 +16,14 @@ import (
 const maxScanned = 1 << 20
 
 // denied is a place that is closed whatever else is open. It is known by a pinned
-// object, so it stays closed when it or a directory above it is renamed.
+// object, so it stays closed when it or a directory above it is renamed, and by the
+// names that it had at the start, so what others put in its place is closed too.
 type denied struct {
-	pin  int // the object, or the nearest directory above a place that does not exist
-	id   identity
-	rest string // from the pinned directory to the place, "" for the object itself
-	text string // as the user wrote it
+	pin   int // the object, or the nearest directory above a place that does not exist
+	id    identity
+	rest  string   // from the pinned directory to the place, "" for the object itself
+	text  string   // as the user wrote it
+	names []string // as the user wrote it, and without links
 }
 
 // Deny closes a place: a file, or a directory with all below it. path is absolute;
@@ -28,8 +31,8 @@ type denied struct {
 // other names (hard links) are closed with it. It blocks while it reads the
 // directories below, and fails when there are too many.
 func (r *Rules) Deny(path string) error {
-	d := denied{pin: -1, text: path}
 	at := filepath.Clean(path)
+	d := denied{pin: -1, text: path, names: []string{at}}
 	for {
 		fd, err := unix.Open(at, unix.O_PATH|unix.O_CLOEXEC, 0)
 		if err == nil {
@@ -48,15 +51,22 @@ func (r *Rules) Deny(path string) error {
 		return err
 	}
 	d.id = idOf(&st)
+	place, err := d.place()
+	if err != nil {
+		unix.Close(d.pin)
+		return err
+	}
+	d.names = append(d.names, place)
 	r.denied = append(r.denied, d)
 	if d.rest == "" && st.Mode&unix.S_IFMT == unix.S_IFDIR {
-		return r.findLinks(at)
+		return r.findLinks(at, path)
 	}
 	return nil
 }
 
-// findLinks remembers the files below a directory that have names elsewhere.
-func (r *Rules) findLinks(dir string) error {
+// findLinks remembers the files below a directory, which rule denies, that have
+// names elsewhere.
+func (r *Rules) findLinks(dir, rule string) error {
 	seen := 0
 	return filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
 		if err != nil {
@@ -67,7 +77,7 @@ func (r *Rules) findLinks(dir string) error {
 		}
 		var st unix.Stat_t
 		if e.Type().IsRegular() && unix.Lstat(path, &st) == nil && st.Nlink > 1 {
-			r.links[idOf(&st)] = true
+			r.links[idOf(&st)] = rule
 		}
 		return nil
 	})
@@ -91,43 +101,50 @@ func (d *denied) place() (string, error) {
 	return strings.TrimSuffix(name, "/") + d.rest, err
 }
 
-// Denied tells which denial closes an object of that name, "" for none.
-func (r *Rules) Denied(o *walk.Object, name string) (string, error) {
-	id := idOf(&o.Stat)
-	if r.links[id] {
-		return name, nil
+// places are where the denied place is at this moment, and where it was.
+func (d *denied) places() ([]string, error) {
+	place, err := d.place()
+	if err != nil {
+		return nil, err
 	}
+	return append([]string{place}, d.names...), nil
+}
+
+// Denied tells which denial closes an object of that name, as the user wrote it,
+// and why; both are "" for none.
+func (r *Rules) Denied(o *walk.Object, name string) (rule, reason string, err error) {
+	id := idOf(&o.Stat)
 	for i := range r.denied {
 		d := &r.denied[i]
 		if d.rest == "" && d.id == id {
-			return d.text, nil
+			return d.text, isDenied, nil
 		}
-		place, err := d.place()
+		places, err := d.places()
 		if err != nil {
-			return "", err
+			return "", "", err
 		}
-		if below(name, place) {
-			return d.text, nil
+		if slices.ContainsFunc(places, func(place string) bool { return below(name, place) }) {
+			return d.text, isDenied, nil
 		}
 	}
-	return "", nil
+	if rule, found := r.links[id]; found {
+		return rule, isAlias, nil
+	}
+	return "", "", nil
 }
 
-// Holds tells whether a denied place is the object or lies below it: it must then
-// keep its name.
+// Holds tells whether a denied place is the object or lies below its name, whatever
+// has that name: it must then keep it. An object with FD -1 is a name that is free.
 func (r *Rules) Holds(o *walk.Object, name string) (bool, error) {
-	if text, err := r.Denied(o, name); text != "" || err != nil {
-		return text != "", err
-	}
-	if o.Stat.Mode&unix.S_IFMT != unix.S_IFDIR {
-		return false, nil
+	if rule, _, err := r.Denied(o, name); rule != "" || err != nil {
+		return rule != "", err
 	}
 	for i := range r.denied {
-		place, err := r.denied[i].place()
+		places, err := r.denied[i].places()
 		if err != nil {
 			return false, err
 		}
-		if below(place, name) {
+		if slices.ContainsFunc(places, func(place string) bool { return below(place, name) }) {
 			return true, nil
 		}
 	}

@@ -103,7 +103,7 @@ func (f *Filter) MayRead(o *walk.Object) bool {
 	if err != nil || !placed {
 		return err == nil
 	}
-	rule, err := f.Rules.Denied(o, name)
+	rule, _, err := f.Rules.Denied(o, name)
 	return err == nil && rule == "" && f.Rules.Access(name) >= Read
 }
 
@@ -111,6 +111,7 @@ const (
 	notReadable = "no rule opens this for reading"
 	notWritable = "no rule opens this for writing"
 	isDenied    = "this is denied"
+	isAlias     = "this is another name of a file in a directory that is denied"
 )
 
 // judge refuses an object that no rule opens for the access, or that is denied.
@@ -130,12 +131,12 @@ func (f *Filter) judge(c *dispatch.Call, o *walk.Object, want Access) (a dispatc
 // to allow it.
 func (f *Filter) judgeName(c *dispatch.Call, o *walk.Object, name string, want Access, open string) (a dispatch.Action, ok bool) {
 	if f.Rules.HasDenied() {
-		rule, err := f.Rules.Denied(o, name)
+		rule, reason, err := f.Rules.Denied(o, name)
 		if err != nil {
 			return dispatch.Fail(err), false
 		}
 		if rule != "" {
-			return f.refuse(c, name, isDenied, "--fs-deny "+rule, ""), false
+			return f.refuse(c, name, reason, "--fs-deny "+rule, ""), false
 		}
 	}
 	switch got := f.Rules.Access(name); {

@@ -111,7 +111,7 @@ func (f *Filter) existing(c *dispatch.Call, r *open.Request, o *walk.Object, str
 		return a, false
 	}
 	if want == Read && f.listed[idOf(&o.Stat)] {
-		return dispatch.Action{}, true
+		return f.judge(c, o, None) // unless it is denied
 	}
 	if a, ok := f.judge(c, o, want); !ok {
 		return a, false

@@ -27,7 +27,7 @@ type Rules struct {
 	grants map[string]Access
 	all    Access // of "/"
 	denied []denied
-	links  map[identity]bool // files below a denied directory that have other names too
+	links  map[identity]string // files below a denied directory that have other names too -> its rule
 }
 
 type identity struct{ dev, ino uint64 }
@@ -36,7 +36,7 @@ func idOf(st *unix.Stat_t) identity { return identity{st.Dev, st.Ino} }
 
 // NewRules returns the rules that open the given trees and nothing else.
 func NewRules(read, write []string) *Rules {
-	r := &Rules{grants: map[string]Access{}, links: map[identity]bool{}}
+	r := &Rules{grants: map[string]Access{}, links: map[identity]string{}}
 	for _, p := range read {
 		r.grant(p, Read)
 	}

@@ -69,7 +69,7 @@ func TestDeniedMoves(t *testing.T) {
 		if _, err := os.Lstat(at(name)); err == nil {
 			o = pin(t, at(name))
 		}
-		text, err := r.Denied(o, at(name))
+		text, _, err := r.Denied(o, at(name))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -98,4 +98,63 @@ func TestDeniedMoves(t *testing.T) {
 		t.Fatal(err)
 	}
 	check([]string{"z/open", "z/b"}, []string{"z/b/file", "z/b/closed", "z/b/closed/f", "z/b/closed/new", "other/f", "z/b/absent/deep"})
+}
+
+// What others put in the place of a denied object is closed, and the object stays
+// closed where they moved it.
+func TestDeniedReplaced(t *testing.T) {
+	dir, err := filepath.EvalSymlinks(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := func(name string) string { return filepath.Join(dir, name) }
+	do := func(errs ...error) {
+		t.Helper()
+		for _, err := range errs {
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	write := func(name string) error { return os.WriteFile(at(name), nil, 0o600) }
+	mkdir := func(name string) error { return os.MkdirAll(at(name), 0o700) }
+	do(mkdir("closed"), mkdir("conf"), mkdir("real"), write("file"), write("closed/f"), write("real/f"), os.Link(at("closed/f"), at("other")), os.Symlink("real", at("link")))
+	r := NewRules(nil, []string{dir})
+	defer r.Close()
+	for _, name := range []string{"file", "closed", "conf/later", "link/f"} {
+		do(r.Deny(at(name)))
+	}
+	why := func(name string) (rule, reason string) {
+		t.Helper()
+		rule, reason, err := r.Denied(pin(t, at(name)), at(name))
+		do(err)
+		return rule, reason
+	}
+	if rule, reason := why("other"); rule != at("closed") || reason != isAlias {
+		t.Errorf("another name: rule %q, %q", rule, reason)
+	}
+	do(write("new"), os.Rename(at("new"), at("file")))
+	do(os.Rename(at("closed"), at("moved")), mkdir("closed"), write("closed/g"))
+	do(os.Remove(at("conf")), mkdir("conf"), write("conf/later"), write("conf/open"))
+	do(os.Remove(at("link")), mkdir("link"), write("link/f"), write("open"))
+	for name, want := range map[string]string{"file": "file", "closed/g": "closed", "moved/f": "closed", "conf/later": "conf/later", "link/f": "link/f", "real/f": "link/f", "open": "", "conf/open": ""} {
+		if want != "" {
+			want = at(want)
+		}
+		if rule, _ := why(name); rule != want {
+			t.Errorf("%s: denied by %q, want %q", name, rule, want)
+		}
+	}
+	do(os.RemoveAll(at("conf")), write("conf"))
+	for name, want := range map[string]bool{"conf": true, "open": false} { // whatever it is
+		if got, err := r.Holds(pin(t, at(name)), at(name)); err != nil || got != want {
+			t.Errorf("%s holds a denied place: %v %v", name, got, err)
+		}
+	}
+	do(os.Remove(at("conf")))
+	for name, want := range map[string]bool{"conf": true, "free": false} {
+		if got, err := r.Holds(&walk.Object{FD: -1}, at(name)); err != nil || got != want {
+			t.Errorf("the free name %s holds a denied place: %v %v", name, got, err)
+		}
+	}
 }

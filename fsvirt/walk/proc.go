@@ -103,8 +103,8 @@ func (o *Object) lastNames(n int) ([]string, error) {
 
 // procLink follows the symbolic link name of the directory s.cur, which is in a
 // proc file system. "self" is the caller. The links of a process jump to their
-// object and are followed only for processes of the sandbox: the kernel would
-// ask whether the supervisor may look at them.
+// object and are followed only for processes of the sandbox that the caller may
+// look into: the kernel would ask whether the supervisor may.
 func (s *steps) procLink(next *Object, name string) (target []byte, jump Object, err error) {
 	jump.FD = -1
 	names, err := s.cur.ProcName()
@@ -127,7 +127,7 @@ func (s *steps) procLink(next *Object, name string) (target []byte, jump Object,
 		return target, jump, err
 	}
 	switch {
-	case next.Stat.Dev != s.w.procDev || !s.isMember(pid):
+	case next.Stat.Dev != s.w.procDev || !s.isMember(pid) || !MayInspect(s.c.PID(), thread(names, pid)):
 		return nil, jump, unix.EACCES
 	case s.h.Resolve&unix.RESOLVE_NO_MAGICLINKS != 0:
 		return nil, jump, unix.ELOOP
@@ -141,6 +141,17 @@ func (s *steps) procLink(next *Object, name string) (target []byte, jump Object,
 		}
 	}
 	return nil, jump, err
+}
+
+// thread is the number of the thread whose directory names lead to, or into, below
+// that of the process pid.
+func thread(names []string, pid int) int {
+	if len(names) > 2 && names[1] == "task" {
+		if tid, err := strconv.Atoi(names[2]); err == nil {
+			return tid
+		}
+	}
+	return pid
 }
 
 // self is the text that the links /proc/self and /proc/thread-self have for the

@@ -5,12 +5,14 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
 
 	"github.com/sandlock/sandlock/internal/event"
+	"github.com/sandlock/sandlock/internal/sys"
 	"golang.org/x/sys/unix"
 )
 
@@ -110,12 +112,23 @@ func (m *Memory) exact(pids []int, files uint64) uint64 {
 	}
 	// A mapped file in memory is in both.
 	total += max(shared, files)
-	if total > m.limit && worst.pid != 0 {
+	if total > m.limit && worst.pid != 0 && m.kill(worst.pid) {
 		m.emit(event.Event{Kind: event.Deny, PID: int32(worst.pid), Protocol: "memory",
 			Reason: fmt.Sprintf("%d MiB are used, of which this process uses most; it was killed", total>>20), AllowWith: fmt.Sprintf("--max-memory %dM", 2*m.limit>>20)})
-		unix.Kill(worst.pid, unix.SIGKILL)
 	}
 	return total
+}
+
+// kill holds the process by a descriptor while it is judged, for its number may
+// be another's by the time it was measured.
+func (m *Memory) kill(pid int) bool {
+	p, err := sys.PidfdOpen(pid, 0)
+	if err != nil {
+		return false
+	}
+	defer unix.Close(p)
+	pids, err := m.members()
+	return err == nil && slices.Contains(pids, pid) && unix.PidfdSendSignal(p, unix.SIGKILL, nil, 0) == nil
 }
 
 // sum adds up the given lines, in kB, of a file of /proc/pid (proc(5)).
