@@ -11,6 +11,7 @@ import (
 
 	"github.com/sandlock/sandlock/dispatch"
 	"github.com/sandlock/sandlock/internal/event"
+	"github.com/sandlock/sandlock/internal/launch"
 	"github.com/sandlock/sandlock/internal/sockdiag"
 	"github.com/sandlock/sandlock/internal/sys"
 	"golang.org/x/sys/unix"
@@ -19,6 +20,10 @@ import (
 const (
 	unixPathAt = 2                    // offsetof(struct sockaddr_un, sun_path), unix(7)
 	unixRetry  = 5 * time.Millisecond // pause while a listener's backlog is full
+
+	// The program shares the socket and can take away the time-out that
+	// connectBriefly gave it; longer than this no connect keeps the thread.
+	unixHold = 20 * time.Millisecond
 )
 
 // connectUnix owns fd. The connection is made by the thread that is in the
@@ -149,6 +154,9 @@ func (f *Filter) onThread(c *dispatch.Call, fd int, sa []byte, pin int) dispatch
 		}
 		for {
 			err := f.reachUnix(who, pin >= 0, func() error { return connectBriefly(fd, sa, blocking) })
+			if err == unix.EINTR { // after unixHold; the socket is as it was
+				err = unix.EAGAIN
+			}
 			if err != unix.EAGAIN || !blocking {
 				return dispatch.Result(0, err)
 			}
@@ -176,17 +184,17 @@ func (f *Filter) unlikeUs(c *dispatch.Call) (*sys.FileCredentials, error) {
 
 // reachUnix connects or sends to a unix address: on the sandbox's thread, or to a file
 // with the rights of a caller who is not us, on a thread of its own. Abstract names
-// know no rights.
+// know no rights. A call that the program holds up ends with EINTR after unixHold.
 func (f *Filter) reachUnix(who *sys.FileCredentials, file bool, do func() error) error {
 	if who == nil || !file {
-		return f.Thread.Do(do)
+		return f.Thread.DoWithin(unixHold, do)
 	}
 	done := make(chan error, 1)
 	go func() {
 		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
 		err := sys.Become(*who)
 		if err == nil {
-			err = do()
+			err = launch.Within(unixHold, do)
 		}
 		done <- err
 	}()

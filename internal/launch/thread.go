@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/sandlock/sandlock/internal/sys"
 	"golang.org/x/sys/unix"
@@ -32,6 +33,8 @@ type Thread struct {
 	ask    bell
 	answer bell
 	job    atomic.Pointer[job]
+
+	held sync.Mutex // one job at a time that a program can hold up
 
 	confined bool // the kernel accepted the domain; only the thread uses it
 
@@ -121,6 +124,15 @@ func (t *Thread) Do(f func() error) error {
 	t.answer.wait(t.jobs)
 	t.jobs++
 	return j.err
+}
+
+// DoWithin is Do for work that a program can hold up: the system call of f that
+// sleeps longer than the limit fails with EINTR. One such job at a time waits for the
+// thread, so that other work waits for no more than one or two of them.
+func (t *Thread) DoWithin(limit time.Duration, f func() error) error {
+	t.held.Lock()
+	defer t.held.Unlock()
+	return t.Do(func() error { return Within(limit, f) })
 }
 
 // Close ends the thread. A command that it started gets its parent death signal.

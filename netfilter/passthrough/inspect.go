@@ -88,6 +88,8 @@ func (e *Engine) inspect(f *flow) {
 		switch {
 		case err == nil:
 			err = f.judge(h)
+		case f.Forbidden != nil && (w.buf[0] == '\r' || w.buf[0] == '\n'):
+			// Servers skip empty lines before a request (RFC 9112, section 2.2).
 		case f.Forbidden != nil && (err == hello.NotRecognised || err == hello.NoName || err == hello.NameIsAddress):
 			err = nil // nobody would take it for a name
 		}
