@@ -53,7 +53,9 @@ func (f *Filter) Dial(ctx context.Context, u Upstream) (int, error) {
 			v = f.Policy.Connect(endpoint.TCP, at, nil) // a rule for a name is not one for its address
 		}
 		leads := u.Name.IsZero() || len(v.Names) == 0 || slices.Contains(v.Names, u.Name)
-		if !(v.Allowed && leads) && !f.Audit {
+		// An address that stands for another sandbox leads to a host's server here.
+		_, standsIn := f.Neighbours[a.Unmap()]
+		if standsIn || !(v.Allowed && leads) && !f.Audit {
 			last = &RefusedError{Endpoint: endpoint.Endpoint{Protocol: endpoint.TCP, Name: u.Name, Addr: a, Port: u.Port}, Verdict: v}
 			continue
 		}

@@ -92,6 +92,9 @@ func (c *Compiled) compileCredentials(p *Policy) error {
 		case p.TLS == TLSPassthrough:
 			errs = append(errs, fmt.Errorf("%s %q has to see inside TLS, and --tls passthrough forbids it", t.Source, t.Text))
 		}
+		if err := c.checkSeen(&r.Match, t.Source, t.Text); err != nil {
+			errs = append(errs, err)
+		}
 		c.auth = append(c.auth, r.Match)
 	}
 	return errors.Join(errs...)

@@ -8,6 +8,7 @@ import (
 
 	"github.com/sandlock/sandlock/netfilter/endpoint"
 	"github.com/sandlock/sandlock/netfilter/neighbour"
+	httprule "github.com/sandlock/sandlock/proxy/rule"
 )
 
 // firstNeighbour is the first of the loopback addresses that stand for other
@@ -43,6 +44,24 @@ func (c *Compiled) compileNeighbours() error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// checkSeen refuses an HTTP rule, found at source, for other sandboxes:
+// connections to them are not looked into.
+func (c *Compiled) checkSeen(r *httprule.Rule, source, text string) error {
+	t := r.Target()
+	host := t.Name.String()
+	if host == neighbour.Suffix || strings.HasSuffix(host, "."+neighbour.Suffix) {
+		return fmt.Errorf("%s: %q: requests to other sandboxes are not seen; allow them as a whole, with --allow NAME.%s:PORT", source, text, neighbour.Suffix)
+	}
+	for i := range c.rules {
+		a := &c.rules[i]
+		at, ok := c.neighbours.hosts[a.Name]
+		if ok && a.Kind == endpoint.KindName && t.Ports.Meets(a.Ports) && (t.CoversName(a.Name) || t.CoversAddr(at[0])) {
+			return fmt.Errorf("%s: %q: covers %s, which %s %q allows, and requests to other sandboxes are not seen; name other hosts or ports", source, text, a.Name, a.Source, a.Text)
+		}
+	}
+	return nil
 }
 
 // checkPortRemap refuses a name that other sandboxes could not use.

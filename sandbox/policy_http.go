@@ -37,6 +37,9 @@ func (c *Compiled) compileHTTP(p *Policy) ([]endpoint.Rule, error) {
 			if p.TLS == TLSPassthrough && r.Encrypted() {
 				errs = append(errs, fmt.Errorf("%s %q has to see inside TLS, and --tls passthrough forbids it; write http:// before the host for plain requests only, or leave out --tls", t.Source, t.Text))
 			}
+			if err := c.checkSeen(&r, t.Source, t.Text); err != nil {
+				errs = append(errs, err)
+			}
 			rules = append(rules, r)
 		}
 	}

@@ -74,6 +74,13 @@ func (s PortSet) Covers(o PortSet) bool {
 	return true
 }
 
+// Meets tells whether some port is in both sets.
+func (s PortSet) Meets(o PortSet) bool {
+	return slices.ContainsFunc(s.ranges, func(a portRange) bool {
+		return slices.ContainsFunc(o.ranges, func(b portRange) bool { return a.lo <= b.hi && b.lo <= a.hi })
+	})
+}
+
 func (s PortSet) equal(o PortSet) bool { return slices.Equal(s.ranges, o.ranges) }
 
 func (s PortSet) union(o PortSet) PortSet {

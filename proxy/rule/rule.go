@@ -67,6 +67,9 @@ func parseScheme(word string) (scheme, bool) {
 // ended for it.
 func (r *Rule) Encrypted() bool { return r.scheme != cleartext }
 
+// Target returns the host, and the ports on which requests to it are looked at.
+func (r *Rule) Target() endpoint.Rule { return r.target }
+
 // reading are the methods that RFC 9110 section 9.2.1 calls safe, but for TRACE,
 // which echoes credentials.
 var reading = []string{"GET", "HEAD", "OPTIONS"}
