@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/netip"
+	"strconv"
 
 	"github.com/sandlock/sandlock/dispatch"
 	"github.com/sandlock/sandlock/internal/event"
@@ -29,8 +30,15 @@ func (f *Filter) ServeNeighbours(name string) error {
 	return nil
 }
 
-// connectNeighbour connects to the server of another sandbox. It owns fd.
+// connectNeighbour connects to the server of another sandbox. It owns fd. The
+// address only stands for the name: of what allows, only a rule for the name itself
+// counts.
 func (f *Filter) connectNeighbour(c *dispatch.Call, fd int, at netip.AddrPort, name string, v endpoint.Verdict) dispatch.Action {
+	full := name + "." + neighbour.Suffix
+	n, err := endpoint.ParseName(full)
+	if v.Allowed && (err != nil || !f.Policy.AllowsItself(endpoint.TCP, n, at.Port())) {
+		v = endpoint.Verdict{Reason: endpoint.OtherPort, AllowWith: "--allow " + full + ":" + strconv.Itoa(int(at.Port()))}
+	}
 	if !v.Allowed {
 		f.report(c, tcp(at), v)
 		if !f.Audit {

@@ -75,6 +75,11 @@ redis-cli -p 6379 set who $0; redis-cli -h ::1 -p 6379 get who; redis-cli -p 637
 			Command: []string{"redis-cli", "-h", "redis1-" + string(u) + ".sandlock", "-p", "6379", "get", "who"}, Log: "redis1-" + string(u)})
 		lab.Denied(t, lab.Denial{User: u, Flags: []string{"--allow", "redis0-" + string(u) + ".sandlock:80"},
 			Command: []string{"redis-cli", "-e", "-h", "redis0-" + string(u) + ".sandlock", "-p", "6379", "get", "who"}, Log: "127.83.0.1"})
+		// A rule for the address that stands for it is not one for the name.
+		for _, wide := range []string{"localhost:6379", "127.0.0.0/8:6379", "*:6379"} {
+			lab.Denied(t, lab.Denial{User: u, Flags: []string{"--allow", "redis0-" + string(u) + ".sandlock:80", "--allow", wide},
+				Command: []string{"redis-cli", "-e", "-h", "redis0-" + string(u) + ".sandlock", "-p", "6379", "get", "who"}, Log: "127.83.0.1"})
+		}
 	})
 	_ = host
 }

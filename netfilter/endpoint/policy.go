@@ -66,6 +66,17 @@ func NewPolicy(rules []Rule, o Options) (*Policy, error) {
 // a final newline.
 func (p *Policy) Warnings() []string { return slices.Clone(p.warnings) }
 
+// AllowsItself tells whether an allow rule is for the name itself, no pattern that
+// covers it, and for the port. Deny rules are not asked.
+func (p *Policy) AllowsItself(proto Protocol, n Name, port uint16) bool {
+	for i := range p.allow {
+		if r := &p.allow[i]; r.Kind == KindName && r.Name == n && r.speaks(proto, port) {
+			return true
+		}
+	}
+	return false
+}
+
 // HasDatagramRules tells whether a rule allows UDP or ICMP.
 func (p *Policy) HasDatagramRules() bool {
 	return p.HasRules(UDP) || p.HasRules(ICMP)
