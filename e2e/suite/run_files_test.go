@@ -489,6 +489,21 @@ func TestRunProcUsers(t *testing.T) {
 	})
 }
 
+// Opens that are performed on behalf of root's command have its capabilities and
+// not the supervisor's: the kernel's log needs CAP_SYSLOG (Linux 3.11) or an open
+// kernel.dmesg_restrict.
+func TestRunDenyCapabilities(t *testing.T) {
+	dir := scratch(t, lab.Root)
+	const script = attempts + `
+t("!log", lambda: os.open("/dev/kmsg", os.O_RDONLY | os.O_NONBLOCK))
+t("null", lambda: os.open("/dev/null", os.O_RDONLY))
+`
+	// Without a denial the kernel performs the opens.
+	want := outcomes(t, runIn(t, lab.Root, dir, []string{"--quiet", "-r", "/dev"}, python, "-c", script))
+	got := outcomes(t, runIn(t, lab.Root, dir, []string{"--quiet", "-r", "/dev", "--fs-deny", dir + "/x"}, python, "-c", script))
+	compare(t, want, got, func(name string) string { return want[name] })
+}
+
 // sleeperPID stands for the number of besideSleeper's other process.
 const sleeperPID = "SLEEPER"
 

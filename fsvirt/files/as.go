@@ -13,11 +13,11 @@ import (
 
 func fdPath(fd int) string { return "/proc/self/fd/" + strconv.Itoa(fd) }
 
-// as performs work on files with the caller's rights. Until a process of the
-// sandbox changes its credentials, those are our own: a command starts as who we
-// are, and only root can become somebody else.
+// as performs work on files with the caller's rights. Those of an ordinary user's
+// command are our own. One of root's has fewer capabilities than we, and can become
+// somebody else.
 func (f *Filter) as(c *dispatch.Call, work func() (int, error)) (int, error) {
-	if !f.switched.Load() || os.Geteuid() != 0 {
+	if os.Geteuid() != 0 {
 		return work()
 	}
 	return f.apart(c, nil, work)
@@ -36,7 +36,7 @@ func (f *Filter) making(c *dispatch.Call, work func() (int, error)) (int, error)
 // and, unless mask is nil, that umask.
 func (f *Filter) apart(c *dispatch.Call, mask *uint32, work func() (int, error)) (int, error) {
 	var who *sys.FileCredentials
-	if f.switched.Load() && os.Geteuid() == 0 {
+	if os.Geteuid() == 0 {
 		w, err := c.FileCredentials()
 		if err != nil {
 			return -1, err

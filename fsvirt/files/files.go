@@ -1,8 +1,6 @@
 package files
 
 import (
-	"sync/atomic"
-
 	"github.com/sandlock/sandlock/dispatch"
 	"github.com/sandlock/sandlock/fsvirt/open"
 	"github.com/sandlock/sandlock/fsvirt/walk"
@@ -30,8 +28,7 @@ type Config struct {
 // Filter holds the file rules of one sandbox.
 type Filter struct {
 	Config
-	listed   map[identity]bool
-	switched atomic.Bool // a process may have other credentials than the command had
+	listed map[identity]bool
 }
 
 // New returns the filter. It opens nothing.
@@ -59,7 +56,6 @@ func (f *Filter) Register(t *dispatch.Table) {
 		}
 		t.Builtin(dispatch.Registration{Name: name, Syscalls: nrs, Handler: h})
 	}
-	reg("files.credentials", f.credentials, "setuid", "setgid", "setreuid", "setregid", "setresuid", "setresgid", "setfsuid", "setfsgid", "setgroups", "capset")
 	t.Builtin(dispatch.Registration{Name: "files.open", Syscalls: open.Syscalls(), Handler: dispatch.HandlerFunc(f.open)})
 	reg("files.attributes", f.attributes, attributeCalls()...)
 	if f.Rules.HasDenied() {
@@ -82,13 +78,6 @@ const (
 	fsIocSetFlags = 0x40086602 // FS_IOC_SETFLAGS
 	fsIocSetXattr = 0x401c5820 // FS_IOC_FSSETXATTR
 )
-
-// credentials notes that from now on a caller may be another user than the
-// command was. The kernel performs the call.
-func (f *Filter) credentials(*dispatch.Call) dispatch.Action {
-	f.switched.Store(true)
-	return dispatch.Continue()
-}
 
 // refuse answers EACCES and says why.
 func (f *Filter) refuse(c *dispatch.Call, name, reason, rule, allow string) dispatch.Action {
