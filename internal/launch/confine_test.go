@@ -93,7 +93,7 @@ func TestStartsAndFailedStartsLeakNoDescriptor(t *testing.T) {
 			h.Close()
 		}
 	}
-	if after := openDescriptors(t); after != before {
+	if after := openDescriptors(t); after > before { // fewer: what an earlier test left was collected
 		t.Fatalf("%d descriptors before, %d after", before, after)
 	}
 }
