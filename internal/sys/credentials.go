@@ -1,6 +1,7 @@
 package sys
 
 import (
+	"slices"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -21,9 +22,18 @@ func Become(who FileCredentials) error {
 	if len(who.Groups) > 0 {
 		groups = unsafe.Pointer(&who.Groups[0])
 	}
-	// Raw calls change one thread (setgroups(2), NOTES); the library's change all.
-	if _, _, e := unix.RawSyscall(unix.SYS_SETGROUPS, uintptr(len(who.Groups)), uintptr(groups), 0); e != 0 {
-		return e
+	have, err := unix.Getgroups()
+	if err != nil {
+		return err
+	}
+	equal := func(a int, b uint32) bool { return uint32(a) == b }
+	// In an ordinary user's namespace nobody may set groups, not even the same
+	// (user_namespaces(7)).
+	if !slices.EqualFunc(have, who.Groups, equal) {
+		// Raw calls change one thread (setgroups(2), NOTES); the library's change all.
+		if _, _, e := unix.RawSyscall(unix.SYS_SETGROUPS, uintptr(len(who.Groups)), uintptr(groups), 0); e != 0 {
+			return e
+		}
 	}
 	for _, id := range []struct {
 		nr uintptr
