@@ -2,7 +2,7 @@ package proc
 
 import (
 	"bytes"
-	"unsafe"
+	"strconv"
 
 	"github.com/sandlock/sandlock/dispatch"
 	"golang.org/x/sys/unix"
@@ -24,8 +24,8 @@ func (v *View) uname(c *dispatch.Call) dispatch.Action {
 }
 
 const (
-	wordBytes = int(unsafe.Sizeof(uintptr(0))) // the kernel counts masks in longs
-	maxMask   = 1024                           // bytes of a mask that are looked at: 8,192 processors, the kernel's own limit
+	wordBytes = strconv.IntSize / 8 // the kernel counts masks in longs
+	maxMask   = 1024                // bytes of a mask that are looked at: 8,192 processors, the kernel's own limit
 )
 
 // affinity shows the first CPUs processors to whoever asks which there are.

@@ -3,13 +3,15 @@ package resolver
 import (
 	"sync"
 	"time"
-	"unsafe"
 )
 
 const (
 	maxCached     = 1024    // answers
 	maxCachedSize = 4 << 20 // bytes in memory, all answers together, about
 	entrySize     = 128     // bytes, what an answer without records counts as
+	recordSize    = 128     // what a record counts as beside its texts
+	serviceSize   = 64      // what the body of a service record adds to that
+	paramSize     = 32      // what each of its parameters adds beside its value
 )
 
 // cache keeps answers until their TTL is over, the recently used ones if there
@@ -106,11 +108,11 @@ func (c *cache) unlink(e *cached) {
 
 // sizeOf is about what a record takes in memory.
 func sizeOf(rr record) int {
-	size := int(unsafe.Sizeof(rr))
+	size := recordSize
 	if rr.service != nil {
-		size += int(unsafe.Sizeof(*rr.service))
+		size += serviceSize
 		for _, p := range rr.service.params {
-			size += int(unsafe.Sizeof(p)) + len(p.Value)
+			size += paramSize + len(p.Value)
 		}
 	}
 	return size
