@@ -124,32 +124,39 @@ func there(f func()) {
 	<-done
 }
 
-// bindUDPHere binds in the calling thread's namespace.
-func bindUDPHere(at netip.Addr) (net.PacketConn, error) {
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+// boundHere returns a bound socket of the calling thread's namespace, which the
+// caller closes.
+func boundHere(typ int, at netip.Addr) (*os.File, error) {
+	fd, err := unix.Socket(unix.AF_INET, typ|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, err
 	}
 	f := os.NewFile(uintptr(fd), "outside")
-	defer f.Close()
 	if err := unix.Bind(fd, &unix.SockaddrInet4{Addr: at.As4()}); err != nil {
+		f.Close()
 		return nil, err
 	}
+	return f, nil
+}
+
+// bindUDPHere binds in the calling thread's namespace.
+func bindUDPHere(at netip.Addr) (net.PacketConn, error) {
+	f, err := boundHere(unix.SOCK_DGRAM, at)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
 	return net.FilePacketConn(f)
 }
 
 // listenTCPHere listens in the calling thread's namespace.
 func listenTCPHere(at netip.Addr) (net.Listener, error) {
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	f, err := boundHere(unix.SOCK_STREAM, at)
 	if err != nil {
 		return nil, err
 	}
-	f := os.NewFile(uintptr(fd), "outside")
 	defer f.Close()
-	if err := unix.Bind(fd, &unix.SockaddrInet4{Addr: at.As4()}); err != nil {
-		return nil, err
-	}
-	if err := unix.Listen(fd, unix.SOMAXCONN); err != nil {
+	if err := unix.Listen(int(f.Fd()), unix.SOMAXCONN); err != nil {
 		return nil, err
 	}
 	return net.FileListener(f)

@@ -6,17 +6,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// SendMessage is sendmsg(2) with the address and the control messages as bytes;
-// empty ones are left out. It returns how many bytes of data were taken. It blocks
-// as the socket and the flags say.
-func SendMessage(fd int, data, name, control []byte, flags int) (int, error) {
-	var m unix.Msghdr
-	var v unix.Iovec
+// header points a message header at the buffers, by way of v for the data. Empty
+// ones are left out.
+func header(v *unix.Iovec, data, name, control []byte) (m unix.Msghdr) {
 	if len(data) > 0 {
 		v.Base = &data[0]
 		v.SetLen(len(data))
 	}
-	m.Iov, m.Iovlen = &v, 1
+	m.Iov, m.Iovlen = v, 1
 	if len(name) > 0 {
 		m.Name, m.Namelen = &name[0], uint32(len(name))
 	}
@@ -24,6 +21,15 @@ func SendMessage(fd int, data, name, control []byte, flags int) (int, error) {
 		m.Control = &control[0]
 		m.SetControllen(len(control))
 	}
+	return m
+}
+
+// SendMessage is sendmsg(2) with the address and the control messages as bytes;
+// empty ones are left out. It returns how many bytes of data were taken. It blocks
+// as the socket and the flags say.
+func SendMessage(fd int, data, name, control []byte, flags int) (int, error) {
+	var v unix.Iovec
+	m := header(&v, data, name, control)
 	n, _, e := unix.Syscall(unix.SYS_SENDMSG, uintptr(fd), uintptr(unsafe.Pointer(&m)), uintptr(flags))
 	if e != 0 {
 		return 0, e
@@ -41,20 +47,8 @@ type Received struct {
 // ReceiveMessage is recvmsg(2) into the buffers, each of which may be empty. It
 // blocks as the socket and the flags say.
 func ReceiveMessage(fd int, data, name, control []byte, flags int) (Received, error) {
-	var m unix.Msghdr
 	var v unix.Iovec
-	if len(data) > 0 {
-		v.Base = &data[0]
-		v.SetLen(len(data))
-	}
-	m.Iov, m.Iovlen = &v, 1
-	if len(name) > 0 {
-		m.Name, m.Namelen = &name[0], uint32(len(name))
-	}
-	if len(control) > 0 {
-		m.Control = &control[0]
-		m.SetControllen(len(control))
-	}
+	m := header(&v, data, name, control)
 	n, _, e := unix.Syscall(unix.SYS_RECVMSG, uintptr(fd), uintptr(unsafe.Pointer(&m)), uintptr(flags))
 	if e != 0 {
 		return Received{}, e
